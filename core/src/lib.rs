@@ -1,2 +1,8 @@
 //! Orkestra: commands, events, aggregates and durable workflows on one core.
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod code;
+pub mod message;
+pub mod retry;
+pub mod topic;
