@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod code;
 pub mod message;
+pub mod ports;
 pub mod retry;
 pub mod topic;

@@ -1,0 +1,24 @@
+//! The traits that adapters implement, and their value types. No implementation.
+
+mod bus;
+mod checkpoint_store;
+mod dead_letter_store;
+mod error;
+mod event_store;
+mod lease_store;
+mod snapshot_store;
+
+pub use bus::BusError;
+pub use checkpoint_store::{Checkpoint, CheckpointStore, Expected, SaveCheckpoint};
+pub use dead_letter_store::{
+    DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterReason, DeadLetterStatus,
+    DeadLetterStore, ErrorRecord, FailedAttempts,
+};
+pub use error::StoreError;
+pub use event_store::{
+    Append, Appended, Capabilities, DeleteMode, Direction, EventRef, EventStore, ExpectedRevision,
+    MAX_BATCH, MAX_STREAM_NAME_CHARS, NewEvent, Page, Position, ReadAll, ReadStream, RecordedEvent,
+    StreamName, StreamPage, TypeFilter,
+};
+pub use lease_store::{FencingToken, Lease, LeaseStore};
+pub use snapshot_store::{Snapshot, SnapshotStore};
