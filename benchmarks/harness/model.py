@@ -1,0 +1,81 @@
+"""What a benchmark row is: its sides, and the goals between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Runner = Literal["python", "node", "rust"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One implementation of a job, measured in a process of its own.
+
+    Attributes:
+        label: The name printed, unique in its row.
+        runner: The language that runs it.
+        script: A file under `python/` or `node/` without its suffix, or a
+            subcommand of the Rust binary.
+        args: Arguments of the script; the first names the side in it.
+        env: Environment variables added for this side only.
+        ours: Whether it needs Orkestra's own package.
+    """
+
+    label: str
+    runner: Runner
+    script: str
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one side, or on its ratio to another side of the same row.
+
+    Attributes:
+        of: The label of the side the goal is about.
+        against: The label it is divided by; None bounds the value itself.
+        bound: The number to reach.
+        sense: Whether the number is a ceiling or a floor; None only shows the
+            ratio.
+        measure: `value`, or `rss_mib` for the process's peak resident memory.
+    """
+
+    of: str
+    against: str | None
+    bound: float = 0.0
+    sense: Literal["at most", "at least"] | None = None
+    measure: Literal["value", "rss_mib"] = "value"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job: the sides that do it and the goals of the project's table.
+
+    Attributes:
+        id: The short name that `--only` matches.
+        title: What is measured, for people.
+        sides: Run one after another in each round, in rotating order.
+        goals: Judged on medians over all rounds.
+        note: What a reader must know to judge the comparison.
+    """
+
+    id: str
+    title: str
+    sides: tuple[Side, ...]
+    goals: tuple[Goal, ...] = ()
+    note: str = ""
+
+
+@dataclass
+class Samples:
+    """What the rounds of one side gave."""
+
+    side: Side
+    unit: str = ""
+    values: list[float] = field(default_factory=list)
+    rss_mib: list[float] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
+    problem: str | None = None

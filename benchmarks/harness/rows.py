@@ -1,0 +1,312 @@
+"""The table: every row that `run.py` measures, with the goals it must meet."""
+
+from __future__ import annotations
+
+from harness.model import Goal, Row, Runner, Side
+
+
+def _ours(
+    label: str,
+    runner: Runner,
+    script: str,
+    *args: str,
+    env: tuple[tuple[str, str], ...] = (),
+) -> Side:
+    return Side(label, runner, script, args, env, ours=True)
+
+
+def _python(label: str, script: str, *args: str) -> Side:
+    return Side(label, "python", script, args)
+
+
+def _node(label: str, script: str, *args: str) -> Side:
+    return Side(label, "node", script, args)
+
+
+def _at_most(of: str, bound: float, against: str | None) -> Goal:
+    return Goal(of, against, bound, "at most")
+
+
+def _at_least(of: str, bound: float, against: str | None) -> Goal:
+    return Goal(of, against, bound, "at least")
+
+
+_PYTHON_IN_PROCESS = (
+    Row(
+        "python-dispatch-async",
+        "Python: dispatch to one async handler",
+        (
+            _python("dict + await", "dispatch", "dict"),
+            _python("blinker send_async", "dispatch", "blinker-async"),
+            _ours("orkestra", "python", "dispatch", "orkestra-async"),
+        ),
+        (
+            _at_most("orkestra", 3.0, "dict + await"),
+            _at_most("orkestra", 0.5, "blinker send_async"),
+        ),
+        "one message object, sent again and again: each sending is stamped anew",
+    ),
+    Row(
+        "python-dispatch-fresh",
+        "Python: make a command and dispatch it to one async handler",
+        (
+            _python("dict + await", "dispatch", "dict-fresh"),
+            _python("blinker send_async", "dispatch", "blinker-fresh"),
+            _ours("orkestra", "python", "dispatch", "orkestra-fresh"),
+        ),
+        (
+            Goal("orkestra", "dict + await"),
+            Goal("orkestra", "blinker send_async"),
+        ),
+        "construction, stamping and freeing all inside the timed loop",
+    ),
+    Row(
+        "python-dispatch-sync",
+        "Python: dispatch to a sync handler from sync code, .wait()",
+        (
+            _python("blinker send", "dispatch", "blinker-sync"),
+            _ours("orkestra", "python", "dispatch", "orkestra-sync"),
+        ),
+        (_at_most("orkestra", 0.5, "blinker send"),),
+    ),
+    Row(
+        "python-publish-5",
+        "Python: one event to 5 async handlers",
+        (
+            _python("5 awaits", "publish", "list"),
+            _python("blinker send_async", "publish", "blinker"),
+            _ours("orkestra", "python", "publish", "orkestra"),
+        ),
+        (
+            _at_most("orkestra", 0.7, "blinker send_async"),
+            Goal("orkestra", "5 awaits"),
+        ),
+        "each event object is published once; made outside the timed part",
+    ),
+    Row(
+        "python-construct",
+        "Python: make a message",
+        (
+            _python("pydantic, frozen", "construct", "pydantic"),
+            _ours("orkestra", "python", "construct", "orkestra"),
+        ),
+        (_at_most("orkestra", 1.2, "pydantic, frozen"),),
+    ),
+    Row(
+        "python-telemetry-off",
+        "Python: dispatch with nothing listening for telemetry",
+        (
+            _ours("default", "python", "dispatch", "orkestra-async"),
+            _ours("default again", "python", "dispatch", "orkestra-async"),
+            _ours(
+                "OTEL_SDK_DISABLED",
+                "python",
+                "dispatch",
+                "orkestra-async",
+                env=(("OTEL_SDK_DISABLED", "true"),),
+            ),
+        ),
+        (
+            _at_most("default", 1.05, "OTEL_SDK_DISABLED"),
+            Goal("default", "default again"),
+        ),
+        "the second ratio is the noise of this machine: the same program twice",
+    ),
+)
+
+_PYTHON_SQLITE = (
+    Row(
+        "python-append-1",
+        "Python: durable SQLite append, 1 writer, 1 event each",
+        (
+            _python("eventsourcing", "append", "eventsourcing", "1"),
+            _ours("orkestra", "python", "append", "orkestra", "1"),
+            _ours(
+                "orkestra .wait()", "python", "append", "orkestra-threads", "1"
+            ),
+        ),
+        (
+            _at_least("orkestra", 1.5, "eventsourcing"),
+            Goal("orkestra .wait()", "eventsourcing"),
+        ),
+        "WAL and synchronous=FULL on both sides",
+    ),
+    Row(
+        "python-append-16",
+        "Python: durable SQLite append, 16 concurrent writers, 1 event each",
+        (
+            _python("eventsourcing", "append", "eventsourcing", "16"),
+            _ours("orkestra", "python", "append", "orkestra", "16"),
+            _ours(
+                "orkestra .wait()", "python", "append", "orkestra-threads", "16"
+            ),
+        ),
+        (
+            _at_least("orkestra", 10.0, "eventsourcing"),
+            Goal("orkestra .wait()", "eventsourcing"),
+        ),
+        "writers are threads (eventsourcing, .wait()) or tasks (orkestra)",
+    ),
+    Row(
+        "python-load-1000",
+        "Python: load an aggregate of 1,000 events",
+        (
+            _python("eventsourcing", "aggregate", "eventsourcing", "load"),
+            _ours("orkestra", "python", "aggregate", "orkestra", "load"),
+        ),
+        (_at_most("orkestra", 0.1, "eventsourcing"),),
+        "no snapshot and no cache on either side",
+    ),
+    Row(
+        "python-command",
+        "Python: command on an aggregate of 10 events, 1 append",
+        (
+            _python("eventsourcing", "aggregate", "eventsourcing", "command"),
+            _ours("orkestra", "python", "aggregate", "orkestra", "command"),
+            _ours(
+                "orkestra, 16 at once",
+                "python",
+                "aggregate",
+                "orkestra",
+                "command-16",
+            ),
+        ),
+        (
+            _at_least("orkestra", 5.0, "eventsourcing"),
+            Goal("orkestra, 16 at once", "eventsourcing"),
+        ),
+        "no snapshot and no cache on either side; durable",
+    ),
+    Row(
+        "python-read-log",
+        "Python: read the whole log as typed events",
+        (
+            _python("eventsourcing", "read_log", "eventsourcing"),
+            _ours("orkestra", "python", "read_log", "orkestra"),
+        ),
+        (_at_least("orkestra", 3.0, "eventsourcing"),),
+        "100,000 events; eventsourcing reads sections of 1,000",
+    ),
+)
+
+_NODE = (
+    Row(
+        "node-dispatch",
+        "Node: dispatch to one async handler",
+        (
+            _node("Map + await", "dispatch", "map"),
+            _node("@nestjs/cqrs", "dispatch", "nest"),
+            _ours("orkestra explicit", "node", "dispatch", "orkestra-explicit"),
+            _ours("orkestra derived", "node", "dispatch", "orkestra-derived"),
+        ),
+        (
+            _at_most("orkestra explicit", 1.0, "@nestjs/cqrs"),
+            Goal("orkestra derived", "@nestjs/cqrs"),
+            Goal("orkestra derived", "orkestra explicit"),
+        ),
+    ),
+    Row(
+        "node-publish-5",
+        "Node: one event to 5 handlers",
+        (
+            _node("@nestjs/cqrs", "publish", "nest"),
+            _ours("orkestra explicit", "node", "publish", "orkestra-explicit"),
+            _ours("orkestra derived", "node", "publish", "orkestra-derived"),
+        ),
+        (
+            _at_most("orkestra explicit", 0.3, "@nestjs/cqrs"),
+            Goal("orkestra derived", "@nestjs/cqrs"),
+        ),
+        "until all five have run, counted",
+    ),
+    Row(
+        "node-append",
+        "Node: durable SQLite append, 1 event each, one after another",
+        (
+            _node("emmett", "append", "emmett"),
+            _node("emmett, one connection", "append", "emmett-singleton"),
+            _ours("orkestra", "node", "append", "orkestra"),
+        ),
+        (
+            _at_least("orkestra", 15.0, "emmett"),
+            Goal("orkestra", "emmett, one connection"),
+        ),
+        "emmett opens a connection per call unless it is given one to keep",
+    ),
+    Row(
+        "node-command",
+        "Node: command on an aggregate of 10 events, 1 append, SQLite",
+        (
+            _node("emmett", "command", "emmett"),
+            _node("emmett, one connection", "command", "emmett-singleton"),
+            _ours("orkestra", "node", "command", "orkestra"),
+        ),
+        (
+            _at_least("orkestra", 10.0, "emmett"),
+            Goal("orkestra", "emmett, one connection"),
+        ),
+    ),
+    Row(
+        "node-append-memory",
+        "Node: append in memory, 1 event each, 10,000 streams",
+        (
+            _node("emmett", "append", "emmett-memory"),
+            _ours("orkestra", "node", "append", "orkestra-memory"),
+        ),
+        (_at_least("orkestra", 1.0, "emmett"),),
+        "emmett counts all streams at each append: it slows down as it grows",
+    ),
+    Row(
+        "node-append-memory-small",
+        "Node: append in memory, 1,000 events over 50 streams",
+        (
+            _node("emmett", "append", "emmett-memory-small"),
+            _ours("orkestra", "node", "append", "orkestra-memory-small"),
+        ),
+        (Goal("orkestra", "emmett"),),
+    ),
+)
+
+_RUST = (
+    Row(
+        "rust-append-100",
+        "Rust: SQLite, 100 concurrent appenders, 1 event each",
+        (
+            Side("rusqlite loop", "rust", "append", ("bare",)),
+            Side("orkestra", "rust", "append", ("orkestra",)),
+        ),
+        (_at_least("orkestra", 0.8, "rusqlite loop"),),
+        "the bare loop commits 100 rows per transaction, same table and pragmas",
+    ),
+    Row(
+        "rust-read-log",
+        "Rust: read the whole log",
+        (
+            Side("rusqlite scan", "rust", "read-log", ("bare",)),
+            Side("orkestra", "rust", "read-log", ("orkestra",)),
+        ),
+        (
+            _at_least("orkestra", 1_500_000, None),
+            Goal("orkestra", "rusqlite scan"),
+        ),
+    ),
+)
+
+_FLIGHTS = tuple(
+    Row(
+        f"{runner}-flights",
+        f"{runner.capitalize()}: the flights job, whole file",
+        (_ours("orkestra", runner, "flights"),),
+        (Goal("orkestra", None, 300.0, "at most", "rss_mib"),),
+        "peak resident memory of the process; the value is events per second",
+    )
+    for runner in ("python", "node")
+)
+
+ROWS: tuple[Row, ...] = (
+    *_PYTHON_IN_PROCESS,
+    *_PYTHON_SQLITE,
+    *_NODE,
+    *_RUST,
+    *_FLIGHTS,
+)

@@ -1,0 +1,124 @@
+"""Aggregates from SQLite: `aggregate.py SIDE load|command|command-16`.
+
+`load` is the ms to load one of 1,000 events. `command` is the number per
+second of: load one of 10 events, decide, append 1 durably; each command goes to
+another aggregate, so that none grows beyond 10 + a few events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from uuid import UUID
+
+from _shop import payload
+from _timing import emit, work_file
+
+LONG = 1_000
+SHORT = 10
+AGGREGATES = 500
+LOADS_SECONDS = 1.5
+COMMANDS_SECONDS = 2.0
+
+
+class EventsourcingShop:
+    """The jobs with `eventsourcing`: repository get, command, save."""
+
+    def __init__(self) -> None:
+        from _eventsourcing import Order, open_app
+
+        self.app = open_app()
+        self._order = Order
+
+    def make(self, events: int) -> UUID:
+        """Stores an order of `events` events and returns its id."""
+        order = self._order(**payload(0))
+        for number in range(1, events):
+            order.change(**payload(number))
+        self.app.save(order)
+        return order.id
+
+    def load(self) -> float:
+        """Returns the median ms to load an aggregate of 1,000 events."""
+        long = self.make(LONG)
+        total = self.app.repository.get(long).total
+        assert total == LONG * 3, total
+        taken = []
+        until = time.perf_counter() + LOADS_SECONDS
+        while time.perf_counter() < until:
+            start = time.perf_counter()
+            self.app.repository.get(long)
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken) * 1_000
+
+    def command(self) -> float:
+        """Returns commands per second, one after another."""
+        ids = [self.make(SHORT) for _ in range(AGGREGATES)]
+        done = 0
+        start = time.perf_counter()
+        while time.perf_counter() < start + COMMANDS_SECONDS:
+            order = self.app.repository.get(ids[done % AGGREGATES])
+            order.change(**payload(done))
+            self.app.save(order)
+            done += 1
+        return done / (time.perf_counter() - start)
+
+
+async def orkestra(job: str) -> float:
+    """The jobs with Orkestra: `app.execute`."""
+    from _ours_aggregate import Order, change, make
+    from orkestra import Orkestra
+
+    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app.add_aggregate(Order)
+    async with app:
+        if job == "load":
+            await make(app, "long", LONG)
+            return await orkestra_load(app)
+        for number in range(AGGREGATES):
+            await make(app, str(number), SHORT)
+        workers = 16 if job == "command-16" else 1
+        start = time.perf_counter()
+
+        async def work(worker: int) -> int:
+            done = 0
+            while time.perf_counter() < start + COMMANDS_SECONDS:
+                number = done * workers + worker
+                await app.execute(Order, change(str(number % AGGREGATES), number))
+                done += 1
+            return done
+
+        counts = await asyncio.gather(*(work(w) for w in range(workers)))
+        return sum(counts) / (time.perf_counter() - start)
+
+
+async def orkestra_load(app: object) -> float:
+    """Returns the median ms to load and fold an aggregate of 1,000 events."""
+    from _ours_aggregate import look
+
+    taken = []
+    until = time.perf_counter() + LOADS_SECONDS
+    total = await look(app, "long")
+    assert total == LONG * 3, total
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        await look(app, "long")
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken) * 1_000
+
+
+def main(side: str, job: str) -> None:
+    """Runs one job of one side and prints its figure."""
+    if side == "orkestra":
+        value = asyncio.run(orkestra(job))
+    else:
+        shop = EventsourcingShop()
+        value = shop.load() if job == "load" else shop.command()
+        shop.app.close()
+    emit(value, "ms" if job == "load" else "commands/s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,126 @@
+"""Durable appends per second, one event each: `append.py SIDE WRITERS`.
+
+Each writer has streams of its own and waits for one append before the next.
+The events are made before the timed part; encoding and storing them is timed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from _shop import payload
+from _timing import emit, work_file
+
+STREAMS = 20
+WARM_UP = 50
+# Enough for about two seconds of either side.
+APPENDS = {"eventsourcing": 8_000, "orkestra": 32_000}
+
+
+def eventsourcing(writers: int) -> float:
+    """`EventStore.put` of one event, in threads."""
+    from _eventsourcing import Order, open_app
+
+    app = open_app()
+    each = APPENDS["eventsourcing"] // writers + WARM_UP
+
+    def events_of_one_writer() -> list[object]:
+        orders = [Order(**payload(n)) for n in range(STREAMS)]
+        for order in orders:
+            app.save(order)
+        for number in range(each):
+            orders[number % STREAMS].change(**payload(number))
+        pending = [list(order.collect_events()) for order in orders]
+        return [pending[n % STREAMS][n // STREAMS] for n in range(each)]
+
+    work = [events_of_one_writer() for _ in range(writers)]
+
+    def append(writer: int, number: int) -> None:
+        app.events.put([work[writer][number]])
+
+    try:
+        return in_threads(writers, each, append)
+    finally:
+        app.close()
+
+
+async def orkestra(writers: int) -> float:
+    """`app.store.append` of one event, by concurrent tasks on one loop."""
+    from _ours import OrderPlaced
+    from orkestra import Orkestra
+
+    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app.add_types(OrderPlaced)
+    each = APPENDS["orkestra"] // writers + WARM_UP
+    work = [[OrderPlaced(**payload(n)) for n in range(each)] for _ in range(writers)]
+
+    async def run(writer: int, numbers: range) -> None:
+        streams = [f"order-{writer}-{n}" for n in range(STREAMS)]
+        events = work[writer]
+        for number in numbers:
+            await app.store.append(streams[number % STREAMS], [events[number]])
+
+    async with app:
+        await asyncio.gather(*(run(w, range(WARM_UP)) for w in range(writers)))
+        start = time.perf_counter()
+        rest = range(WARM_UP, each)
+        await asyncio.gather(*(run(w, rest) for w in range(writers)))
+        return len(rest) * writers / (time.perf_counter() - start)
+
+
+def orkestra_threads(writers: int) -> float:
+    """`app.store.append(…).wait()` of one event, in threads."""
+    from _ours import OrderPlaced
+    from orkestra import Orkestra
+
+    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app.add_types(OrderPlaced)
+    each = APPENDS["orkestra"] // writers + WARM_UP
+    work = [[OrderPlaced(**payload(n)) for n in range(each)] for _ in range(writers)]
+    streams = [[f"order-{w}-{n}" for n in range(STREAMS)] for w in range(writers)]
+
+    def append(writer: int, number: int) -> None:
+        stream = streams[writer][number % STREAMS]
+        app.store.append(stream, [work[writer][number]]).wait()
+
+    try:
+        return in_threads(writers, each, append)
+    finally:
+        app.close().wait()
+
+
+def in_threads(
+    writers: int, each: int, append: Callable[[int, int], object]
+) -> float:
+    """Returns appends per second of `writers` threads that make `each` appends."""
+    warm = threading.Barrier(writers + 1)
+
+    def work(writer: int) -> None:
+        for number in range(WARM_UP):
+            append(writer, number)
+        warm.wait()
+        for number in range(WARM_UP, each):
+            append(writer, number)
+
+    threads = [threading.Thread(target=work, args=(w,)) for w in range(writers)]
+    for thread in threads:
+        thread.start()
+    warm.wait()
+    start = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return (each - WARM_UP) * writers / (time.perf_counter() - start)
+
+
+SIDES: dict[str, Callable[[int], float]] = {
+    "eventsourcing": eventsourcing,
+    "orkestra": lambda writers: asyncio.run(orkestra(writers)),
+    "orkestra-threads": orkestra_threads,
+}
+
+if __name__ == "__main__":
+    emit(SIDES[sys.argv[1]](int(sys.argv[2])), "events/s")
