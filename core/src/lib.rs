@@ -1,9 +1,16 @@
 //! Orkestra: commands, events, aggregates and durable workflows on one core.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod clock;
 pub mod code;
+pub mod delivery;
+mod error;
 pub mod message;
 pub mod ports;
+pub mod registry;
 pub mod retry;
+pub mod subscription;
 pub mod topic;
+
+pub use error::{AppError, Error, catalogue};

@@ -302,6 +302,8 @@ pub struct TypeFilter {
     pub patterns: Option<Arc<[Pattern]>>,
     /// The app's prefix, from which topics follow.
     pub app_prefix: Arc<str>,
+    /// Type names that are wanted whatever their topic: the aliases of wanted types.
+    pub also: Arc<[Arc<str>]>,
 }
 
 impl TypeFilter {
@@ -310,6 +312,7 @@ impl TypeFilter {
         Self {
             patterns: Some(patterns.into_iter().collect()),
             app_prefix: app_prefix.into(),
+            also: Arc::default(),
         }
     }
 
@@ -318,6 +321,9 @@ impl TypeFilter {
         let Some(patterns) = &self.patterns else {
             return true;
         };
+        if self.also.iter().any(|name| **name == *type_name) {
+            return true;
+        }
         match topic_for(type_name, &self.app_prefix) {
             Ok(topic) => patterns.iter().any(|p| p.matches(&topic)),
             Err(_) => patterns.iter().any(|p| p.as_str() == "#"),

@@ -1,0 +1,7 @@
+//! Named readers of the log: where to start, what to read next, and where they stand.
+
+mod error;
+mod reader;
+
+pub use error::SubscriptionError;
+pub use reader::{Batch, Start, Subscription, SubscriptionOptions, lane_of};

@@ -1,0 +1,252 @@
+//! The reading side of a subscription: pages after a position, live without polling, and the checkpoint.
+//!
+//! The host pulls: it asks for the next batch, has it handled, and says how far it got. So nothing is read ahead of the handlers, and what is
+//! in memory stays under one batch.
+
+use std::sync::Arc;
+
+use crate::ports::{
+    CheckpointStore, EventStore, Expected, Position, ReadAll, RecordedEvent, SaveCheckpoint,
+    StoreError, TypeFilter,
+};
+
+/// Where a subscription without a checkpoint starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the first event of the store.
+    #[default]
+    Origin,
+    /// After the last event that is there when it starts.
+    Now,
+    /// After this position.
+    After(Position),
+}
+
+/// How a subscription reads.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SubscriptionOptions {
+    /// Where to start when there is no checkpoint.
+    pub start: Start,
+    /// Which events.
+    pub types: TypeFilter,
+    /// Only streams whose names begin so.
+    pub stream_prefix: Option<String>,
+    /// At most this many events in a batch; 0 means 500.
+    pub batch_size: usize,
+}
+
+impl SubscriptionOptions {
+    /// Reads these events from `start` on.
+    pub fn new(start: Start, types: TypeFilter) -> Self {
+        Self {
+            start,
+            types,
+            ..Self::default()
+        }
+    }
+
+    /// The same with another batch size.
+    #[must_use]
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        Self { batch_size, ..self }
+    }
+
+    /// The same for streams whose names begin with `prefix`.
+    #[must_use]
+    pub fn stream_prefix(self, prefix: impl Into<String>) -> Self {
+        Self {
+            stream_prefix: Some(prefix.into()),
+            ..self
+        }
+    }
+}
+
+/// What a subscription read.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The wanted events, in increasing position; at least one.
+    pub events: Vec<RecordedEvent>,
+    /// How far was read: acknowledge this when all of it is handled.
+    pub position: Option<Position>,
+}
+
+/// A reader of the log with a place of its own.
+#[derive(Debug)]
+pub struct Subscription {
+    store: Arc<dyn EventStore>,
+    /// `None` for a transient subscription, which keeps its place in memory only.
+    checkpoints: Option<(Arc<dyn CheckpointStore>, String)>,
+    options: SubscriptionOptions,
+    place: Option<Place>,
+    saved: Option<Position>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place(Option<Position>);
+
+impl Subscription {
+    /// A subscription that keeps its place under `name` in `checkpoints`.
+    pub fn durable(
+        store: Arc<dyn EventStore>,
+        checkpoints: Arc<dyn CheckpointStore>,
+        name: impl Into<String>,
+        options: SubscriptionOptions,
+    ) -> Self {
+        Self {
+            store,
+            checkpoints: Some((checkpoints, name.into())),
+            options,
+            place: None,
+            saved: None,
+        }
+    }
+
+    /// A subscription that keeps its place in memory only.
+    pub fn transient(store: Arc<dyn EventStore>, options: SubscriptionOptions) -> Self {
+        Self {
+            store,
+            checkpoints: None,
+            options,
+            place: None,
+            saved: None,
+        }
+    }
+
+    /// How far was read, `None` before the first event.
+    pub fn position(&self) -> Option<Position> {
+        self.place.and_then(|place| place.0)
+    }
+
+    /// Finds the place to start at. Called by [`Subscription::next`] when it was not called before; call it first when `Start::Now` has to mean
+    /// the time of the call.
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub async fn open(&mut self) -> Result<(), StoreError> {
+        if self.place.is_some() {
+            return Ok(());
+        }
+        if let Some((checkpoints, name)) = &self.checkpoints
+            && let Some(checkpoint) = checkpoints.load(name.clone()).await?
+        {
+            self.saved = checkpoint.position;
+            self.place = Some(Place(checkpoint.position));
+            return Ok(());
+        }
+        let start = match self.options.start {
+            Start::Origin => None,
+            Start::Now => self.store.head().await?,
+            Start::After(position) => Some(position),
+        };
+        self.place = Some(Place(start));
+        if start.is_some() {
+            // A start other than the origin is kept at once: after a crash it would mean another place.
+            self.ack(start).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next wanted events and returns them.
+    ///
+    /// Unwanted events are passed over, and the checkpoint moves on over them. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// What the stores say; [`StoreError::Closed`] once the store is closed.
+    pub async fn next(&mut self) -> Result<Batch, StoreError> {
+        self.open().await?;
+        loop {
+            if let Some(batch) = self.try_next().await? {
+                return Ok(batch);
+            }
+            self.store.wait_for_events(self.position()).await?;
+        }
+    }
+
+    /// As [`Subscription::next`], but `None` when the log has no more wanted events now.
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub async fn try_next(&mut self) -> Result<Option<Batch>, StoreError> {
+        self.open().await?;
+        loop {
+            let limit = match self.options.batch_size {
+                0 => 500,
+                size => size,
+            };
+            let mut read = ReadAll::after(self.position())
+                .limit(limit)
+                .types(self.options.types.clone());
+            read.stream_prefix.clone_from(&self.options.stream_prefix);
+            let page = self.store.read_all(read).await?;
+            if page.position.is_some() {
+                self.place = Some(Place(page.position));
+            }
+            if !page.events.is_empty() {
+                return Ok(Some(Batch {
+                    events: page.events,
+                    position: page.position,
+                }));
+            }
+            if page.end {
+                self.ack(self.position()).await?;
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Everything up to `position` is handled: saves the checkpoint.
+    ///
+    /// # Errors
+    /// What the checkpoint store says; a checkpoint that stands further on already is left there.
+    pub async fn ack(&mut self, position: Option<Position>) -> Result<(), StoreError> {
+        let Some((checkpoints, name)) = &self.checkpoints else {
+            return Ok(());
+        };
+        if position.is_none() || position <= self.saved {
+            return Ok(());
+        }
+        checkpoints
+            .save(
+                name.clone(),
+                position,
+                SaveCheckpoint::expected(Expected::At(self.saved)),
+            )
+            .await?;
+        self.saved = position;
+        Ok(())
+    }
+
+    /// Goes back to `position`, so that what follows it is read again: for a batch that was handled only in part.
+    pub fn rewind(&mut self, position: Option<Position>) {
+        self.place = Some(Place(position));
+    }
+}
+
+/// Which of `lanes` workers handles the events of `stream`: the same one always, so that a stream's events keep their order.
+pub fn lane_of(stream: &str, lanes: usize) -> usize {
+    // FNV-1a: the same in every process and release.
+    let hash = stream
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let lanes = lanes.max(1) as u64;
+    usize::try_from(hash % lanes).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_keeps_its_lane() {
+        assert_eq!(lane_of("order-1", 4), lane_of("order-1", 4));
+        assert!(
+            (0..100)
+                .map(|n| lane_of(&format!("order-{n}"), 4))
+                .any(|lane| lane == 3)
+        );
+        assert_eq!(lane_of("order-1", 0), 0);
+    }
+}
