@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Runs benchmarks/run.py on the release build. Arguments go to it.
+# Builds the packages (release) and runs benchmarks/run.py on them. Arguments go to it.
 source "$(dirname "$0")/lib.sh"
 source scripts/tools.sh
-source scripts/steps.sh
 
-say "build (release)"
-python_package release
-node_package release
-python_packages bench
+scripts/package.sh release
+need_rust
+need_python
+need_node
 exec "$PYTHON" benchmarks/run.py "$@"

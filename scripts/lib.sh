@@ -1,5 +1,5 @@
 # Sourced by every script here: where things are, how they are announced, and `once`.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

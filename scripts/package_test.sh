@@ -20,6 +20,10 @@ for tool in cc gcc clang cargo rustc; do
     fi
 done
 
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ls "$DIST/orkestra-$version"-*.whl "$DIST/orkestra-$version.tgz" >/dev/null ||
+    die "wheel, tarball and Cargo.toml differ in version ($version)"
+
 echo "wheel: install and run"
 base=$("$PYTHON" -c 'import sys; print(sys._base_executable)')
 bare "$base" -m venv "$work/venv"

@@ -68,7 +68,8 @@ build_both() {
     node_package fast
 }
 
-for part in ${@:-rust python node examples packages}; do
+[ $# -gt 0 ] || set -- rust python node examples packages
+for part; do
     case $part in
     rust | python | node | examples | packages) "test_$part" ;;
     *) die "no part '$part': rust, python, node, examples, packages" ;;

