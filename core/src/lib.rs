@@ -1,6 +1,7 @@
 //! Orkestra: commands, events, aggregates and durable workflows on one core.
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 pub mod aggregate;
 pub mod clock;
 pub mod code;

@@ -134,6 +134,38 @@ pub struct DeadLetter {
     pub history: Vec<FailedAttempts>,
 }
 
+impl DeadLetter {
+    /// This entry after its message was given up once more, as `latest` says.
+    ///
+    /// The id and the first time stay, what this entry said becomes the end of the history, attempts are added, all else is `latest`'s.
+    #[must_use]
+    pub fn again(self, latest: Self) -> Self {
+        let earlier: u32 = self.history.iter().map(|h| h.attempts).sum();
+        // Of a later round only the end is kept, so its beginning is not known any more.
+        let first_failed_at = if self.history.is_empty() {
+            self.first_failed_at
+        } else {
+            self.last_failed_at
+        };
+        let mut history = self.history;
+        history.push(FailedAttempts {
+            reason: self.reason,
+            errors: self.errors,
+            attempts: self.attempts.saturating_sub(earlier),
+            first_failed_at: first_failed_at.to_string(),
+            last_failed_at: self.last_failed_at.to_string(),
+        });
+        Self {
+            id: self.id,
+            attempts: self.attempts.saturating_add(latest.attempts),
+            first_failed_at: self.first_failed_at,
+            status: DeadLetterStatus::Dead,
+            history,
+            ..latest
+        }
+    }
+}
+
 /// Which dead letters. The default is all of them, newest first, 100 a page.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

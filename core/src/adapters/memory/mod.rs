@@ -1,0 +1,141 @@
+//! Everything in this process's memory: for tests, and for programs that need nothing kept.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use orkestra::{adapters::memory::MemoryStore, clock::SystemClock, ports::EventStore};
+//!
+//! let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new(Arc::new(SystemClock::default())));
+//! assert!(!store.capabilities().durable);
+//! ```
+
+mod checkpoint_store;
+mod dead_letter_store;
+mod event_store;
+mod lease_store;
+mod log;
+mod snapshot_store;
+mod waiters;
+
+use std::{collections::HashMap, fmt, sync::Arc, task::Waker};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use self::{
+    dead_letter_store::DeadLetters,
+    lease_store::Grant,
+    log::Log,
+    waiters::{Condition, Waiters},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    ports::{Checkpoint, Snapshot, StoreError},
+};
+
+/// Dead letters that a store keeps unless told otherwise.
+pub const DEFAULT_DEAD_LETTER_LIMIT: usize = 10_000;
+
+/// All store ports on one lock. What it holds is gone with it.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+/// A hard deletion of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// Its last revision then.
+    pub last_revision: u64,
+    /// When it was deleted.
+    pub deleted_at: Timestamp,
+}
+
+struct State {
+    closed: bool,
+    log: Log,
+    deletions: Vec<Deletion>,
+    snapshots: HashMap<Arc<str>, Snapshot>,
+    checkpoints: HashMap<String, Checkpoint>,
+    leases: HashMap<String, Grant>,
+    dead_letters: DeadLetters,
+    waiters: Waiters,
+}
+
+impl MemoryStore {
+    /// An empty store whose leases expire by `clock`. It keeps 10,000 dead letters.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with_dead_letter_limit(clock, DEFAULT_DEAD_LETTER_LIMIT)
+    }
+
+    /// An empty store that keeps `limit` dead letters (at least 1): past it the oldest is dropped with a warning.
+    pub fn with_dead_letter_limit(clock: Arc<dyn Clock>, limit: usize) -> Self {
+        Self {
+            clock,
+            state: Mutex::new(State {
+                closed: false,
+                log: Log::default(),
+                deletions: Vec::new(),
+                snapshots: HashMap::new(),
+                checkpoints: HashMap::new(),
+                leases: HashMap::new(),
+                dead_letters: DeadLetters::new(limit.max(1)),
+                waiters: Waiters::default(),
+            }),
+        }
+    }
+
+    /// The hard deletions so far, oldest first.
+    pub fn deletions(&self) -> Vec<Deletion> {
+        self.state.lock().deletions.clone()
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(StoreError::Closed {});
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn is_met(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::EventAfter(position) => self.log.head() > *position,
+            Condition::CheckpointAt(name, position) => self
+                .checkpoints
+                .get(name)
+                .is_some_and(|c| c.position >= Some(*position)),
+        }
+    }
+
+    /// Takes out the wakers whose condition is met now. The caller wakes them after it let go of the lock.
+    #[must_use]
+    fn take_woken(&mut self) -> Vec<Waker> {
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let mut waiters = std::mem::take(&mut self.waiters);
+        let woken = waiters.take_if(|condition| self.is_met(condition));
+        self.waiters = waiters;
+        woken
+    }
+}
+
+/// Wakers may run foreign code: never call this under the lock.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("MemoryStore")
+            .field("head", &state.log.head())
+            .field("closed", &state.closed)
+            .finish_non_exhaustive()
+    }
+}

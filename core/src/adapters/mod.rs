@@ -1,0 +1,3 @@
+//! The technologies behind the ports: a folder for each. No rule of the domain in here.
+
+pub mod memory;
