@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
 
 
 def _without_ours(row: Row) -> Row:
-    sides = tuple(side for side in row.sides if not side.ours and side.runner != "rust")
+    sides = tuple(side for side in row.sides if not side.ours)
     return replace(row, sides=sides, goals=())
 
 

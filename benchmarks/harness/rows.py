@@ -273,7 +273,7 @@ _RUST = (
         "Rust: SQLite, 100 concurrent appenders, 1 event each",
         (
             Side("rusqlite loop", "rust", "append", ("bare",)),
-            Side("orkestra", "rust", "append", ("orkestra",)),
+            _ours("orkestra", "rust", "append", "orkestra"),
         ),
         (_at_least("orkestra", 0.8, "rusqlite loop"),),
         "the bare loop commits 100 rows per transaction, same table and pragmas",
@@ -283,11 +283,19 @@ _RUST = (
         "Rust: read the whole log",
         (
             Side("rusqlite scan", "rust", "read-log", ("bare",)),
-            Side("orkestra", "rust", "read-log", ("orkestra",)),
+            _ours("orkestra", "rust", "read-log", "orkestra"),
         ),
         (
             _at_least("orkestra", 1_500_000, None),
             Goal("orkestra", "rusqlite scan"),
+        ),
+    ),
+    Row(
+        "rust-topics",
+        "Rust: a topic made from a type name; a pattern matched",
+        (
+            _ours("topic_for", "rust", "topics", "topic"),
+            _ours("Pattern::matches", "rust", "topics", "pattern"),
         ),
     ),
 )

@@ -1,0 +1,48 @@
+//! Measures Orkestra's Rust core beside bare loops; `benchmarks/run.py` runs it.
+//!
+//! `orkestra-benchmarks JOB SIDE` prints one line of JSON: a value, its unit and facts beside it.
+
+mod bare;
+mod shop;
+mod timing;
+mod topics;
+
+use std::{env, error::Error, process::ExitCode};
+
+/// What a measurement ends with.
+type Outcome = Result<Figure, Box<dyn Error>>;
+
+/// A measured value and its unit.
+struct Figure {
+    value: f64,
+    unit: &'static str,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match measure(&words) {
+        Ok(Figure { value, unit }) => {
+            let line = serde_json::json!({ "value": value, "unit": unit });
+            #[expect(clippy::print_stdout, reason = "the line that run.py reads")]
+            {
+                println!("{line}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(words: &[&str]) -> Outcome {
+    match words {
+        ["append", "bare"] => bare::append(),
+        ["read-log", "bare"] => bare::read_log(),
+        ["topics", "topic"] => topics::topic(),
+        ["topics", "pattern"] => topics::pattern(),
+        _ => Err(format!("no measurement is called `{}`", words.join(" ")).into()),
+    }
+}
