@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measures Orkestra beside its peers and judges the goals.
 
-    python benchmarks/run.py                    everything, 5 interleaved rounds
-    python benchmarks/run.py --only append      the rows whose id matches a pattern
-    python benchmarks/run.py --rounds 1 --peers the peers alone, quickly
+python benchmarks/run.py                    everything, 5 interleaved rounds
+python benchmarks/run.py --only append      the rows whose id matches a pattern
+python benchmarks/run.py --rounds 1 --peers the peers alone, quickly
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import argparse
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import report
 from harness.environment import BENCHMARKS, prepare
 from harness.measure import measure
-from harness.model import Row, Samples
 from harness.rows import ROWS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.model import Row, Samples
 
 
 def main() -> int:
@@ -53,7 +57,10 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", default="", metavar="PATTERN", help="rows whose id matches the regular expression"
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="rows whose id matches the regular expression",
     )
     parser.add_argument("--rounds", type=int, default=5, help="values per side (5)")
     parser.add_argument("--peers", action="store_true", help="leave Orkestra out")
@@ -76,9 +83,7 @@ def _summary(results: list[tuple[Row, list[Samples]]], path: Path) -> int:
         for verdict in report.verdicts(row, samples)
         if verdict["sense"] is not None
     ]
-    failed = [
-        sample for _, samples in results for sample in samples if sample.problem
-    ]
+    failed = [sample for _, samples in results for sample in samples if sample.problem]
     _say(
         f"\ngoals: {met.count(True)} met, {met.count(False)} NOT MET, "
         f"{met.count(None)} not measured; sides that did not run: {len(failed)}"

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.environment import BENCHMARKS, Environment
 from harness.model import Row, Samples, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT_SECONDS = 900
 
@@ -78,11 +81,18 @@ def run(side: Side, environment: Environment) -> Outcome:
 
 def _run_in(folder: Path, side: Side, environment: Environment) -> Outcome:
     command = environment.command(side.runner, side.script, side.args)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "ORKESTRA_"))}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "ORKESTRA_"))
+    }
     env |= {"BENCH_DIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **dict(side.env)}
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True
+            command,
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
         assert process.stdout is not None
         output = process.stdout.read()
@@ -91,10 +101,12 @@ def _run_in(folder: Path, side: Side, environment: Environment) -> Outcome:
         if process.returncode != 0:
             stderr.seek(0)
             tail = " | ".join(stderr.read().strip().splitlines()[-3:])
-            raise MeasurementError(f"exit {process.returncode}: {tail}")
+            failure = f"exit {process.returncode}: {tail}"
+            raise MeasurementError(failure)
     lines = output.strip().splitlines()
     if not lines:
-        raise MeasurementError("it printed nothing")
+        silence = "it printed nothing"
+        raise MeasurementError(silence)
     said = json.loads(lines[-1])
     kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return Outcome(

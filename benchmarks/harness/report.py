@@ -6,12 +6,15 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.environment import Environment
-from harness.model import Goal, Row, Samples
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.environment import Environment
+    from harness.model import Goal, Row, Samples
 
 
 def lines(row: Row, samples: list[Samples]) -> Iterator[str]:
@@ -79,7 +82,8 @@ def _side(sample: Samples) -> str:
     middle = statistics.median(sample.values)
     spread = (max(sample.values) - min(sample.values)) / middle if middle else 0.0
     rss = statistics.median(sample.rss_mib)
-    return f"{_number(middle):>10} {sample.unit:<10} spread {spread:>4.0%}  rss {rss:.0f} MiB"
+    figure = f"{_number(middle):>10} {sample.unit:<10}"
+    return f"{figure} spread {spread:>4.0%}  rss {rss:.0f} MiB"
 
 
 def _side_json(sample: Samples) -> dict[str, object]:

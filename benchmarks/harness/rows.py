@@ -121,9 +121,7 @@ _PYTHON_SQLITE = (
         (
             _python("eventsourcing", "append", "eventsourcing", "1"),
             _ours("orkestra", "python", "append", "orkestra", "1"),
-            _ours(
-                "orkestra .wait()", "python", "append", "orkestra-threads", "1"
-            ),
+            _ours("orkestra .wait()", "python", "append", "orkestra-threads", "1"),
         ),
         (
             _at_least("orkestra", 1.5, "eventsourcing"),
@@ -137,9 +135,7 @@ _PYTHON_SQLITE = (
         (
             _python("eventsourcing", "append", "eventsourcing", "16"),
             _ours("orkestra", "python", "append", "orkestra", "16"),
-            _ours(
-                "orkestra .wait()", "python", "append", "orkestra-threads", "16"
-            ),
+            _ours("orkestra .wait()", "python", "append", "orkestra-threads", "16"),
         ),
         (
             _at_least("orkestra", 10.0, "eventsourcing"),

@@ -1,6 +1,6 @@
 // The shop written with Orkestra, for the sides that measure it.
 
-import { Orkestra, command, event } from "orkestra";
+import { command, event, Orkestra } from "orkestra";
 import { z } from "zod";
 
 const fields = {

@@ -59,10 +59,17 @@ async function inMemory([count, streams, stores], open, make) {
 
 async function emmettMemory(size) {
   const { getInMemoryEventStore } = await import("@event-driven-io/emmett");
-  return inMemory(size, async () => {
-    const store = getInMemoryEventStore();
-    return { append: (stream, events) => store.appendToStream(stream, events), close: async () => {} };
-  }, plain);
+  return inMemory(
+    size,
+    async () => {
+      const store = getInMemoryEventStore();
+      return {
+        append: (stream, events) => store.appendToStream(stream, events),
+        close: async () => {},
+      };
+    },
+    plain,
+  );
 }
 
 async function orkestraMemory(size) {
@@ -73,7 +80,10 @@ async function orkestraMemory(size) {
       const app = makeApp();
       app.addTypes(OrderPlaced);
       await app.start();
-      return { append: (stream, events) => app.store.append(stream, events), close: () => app.close() };
+      return {
+        append: (stream, events) => app.store.append(stream, events),
+        close: () => app.close(),
+      };
     },
     (n) => OrderPlaced(payload(n)),
   );

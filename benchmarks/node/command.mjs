@@ -25,7 +25,10 @@ async function emmett(options) {
   const { store, close } = await openEmmett("emmett.db", options);
   const stubborn = new Stubborn();
   for (let n = 0; n < AGGREGATES; n++) {
-    const events = Array.from({ length: SHORT }, (_, i) => ({ type: "OrderChanged", data: payload(i) }));
+    const events = Array.from({ length: SHORT }, (_, i) => ({
+      type: "OrderChanged",
+      data: payload(i),
+    }));
     await stubborn.run(() => store.appendToStream(`order-${n}`, events));
   }
   stubborn.retries = 0;

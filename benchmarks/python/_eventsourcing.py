@@ -30,9 +30,7 @@ class Order(Aggregate):
         self.total = quantity
 
     @event("Changed")
-    def change(
-        self, order_id: str, product_id: str, quantity: int, notes: str
-    ) -> None:
+    def change(self, order_id: str, product_id: str, quantity: int, notes: str) -> None:
         """Adds `quantity` to the total."""
         self.total += quantity
 

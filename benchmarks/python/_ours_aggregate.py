@@ -69,9 +69,7 @@ def change(order: str, number: int) -> ChangeOrder:
 
 async def make(app: Orkestra, order: str, events: int) -> None:
     """Appends `events` events to the stream of `order`."""
-    batch = [
-        OrderChanged(**{**payload(n), "order_id": order}) for n in range(events)
-    ]
+    batch = [OrderChanged(**{**payload(n), "order_id": order}) for n in range(events)]
     await app.store.append(f"order-{order}", batch)
 
 

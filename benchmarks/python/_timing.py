@@ -6,8 +6,11 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 WARM_UP_SECONDS = 0.2
 MEASURE_SECONDS = 1.0

@@ -11,10 +11,13 @@ import asyncio
 import statistics
 import sys
 import time
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from _shop import payload
 from _timing import emit, work_file
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 LONG = 1_000
 SHORT = 10

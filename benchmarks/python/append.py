@@ -10,10 +10,13 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from _shop import payload
 from _timing import emit, work_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STREAMS = 20
 WARM_UP = 50
@@ -93,9 +96,7 @@ def orkestra_threads(writers: int) -> float:
         app.close().wait()
 
 
-def in_threads(
-    writers: int, each: int, append: Callable[[int, int], object]
-) -> float:
+def in_threads(writers: int, each: int, append: Callable[[int, int], object]) -> float:
     """Returns appends per second of `writers` threads that make `each` appends."""
     warm = threading.Barrier(writers + 1)
 

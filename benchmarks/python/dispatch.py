@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
 from _shop import PlainOrder, payload
 from _timing import emit, median_ns, median_ns_async
 from blinker import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CALLS = 2_000
 FIELDS = payload(1)

@@ -76,4 +76,7 @@ async def orkestra() -> float:
 
 if __name__ == "__main__":
     side = sys.argv[1]
-    emit(eventsourcing() if side == "eventsourcing" else asyncio.run(orkestra()), "events/s")
+    emit(
+        eventsourcing() if side == "eventsourcing" else asyncio.run(orkestra()),
+        "events/s",
+    )
