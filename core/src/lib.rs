@@ -3,6 +3,7 @@
 
 pub mod adapters;
 pub mod aggregate;
+mod app;
 pub mod clock;
 pub mod code;
 pub mod delivery;
@@ -12,6 +13,8 @@ pub mod ports;
 pub mod registry;
 pub mod retry;
 pub mod subscription;
+pub mod telemetry;
 pub mod topic;
 
+pub use app::{Backend, DEFAULT_STORE, Plan, Services, Settings};
 pub use error::{AppError, Error, catalogue};

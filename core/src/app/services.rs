@@ -1,0 +1,319 @@
+//! The adapters of an app, opened by URL: the one place that knows them all. The Rust app and both bindings start here.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    AppError, Error,
+    adapters::memory::MemoryStore,
+    clock::{Clock, IdSource, SystemClock, SystemIds},
+    message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
+    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
+    telemetry::Telemetry,
+};
+
+/// The store that an app has when it names none.
+pub const DEFAULT_STORE: &str = "sqlite:orkestra.db";
+
+/// What an app is opened with.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// `memory:`, the default and the only bus of this release.
+    pub bus: Option<String>,
+    /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
+    pub store: Option<String>,
+    /// Where checkpoints, leases and dead letters are kept: `sqlite:<path>` or `memory:`. Default: in the store.
+    pub state: Option<String>,
+    /// The longest payload in bytes. Default 1 MiB.
+    pub max_payload_bytes: Option<usize>,
+    /// Default: the machine's clock.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Default: version 7 UUIDs from the operating system's randomness.
+    pub ids: Option<Arc<dyn IdSource>>,
+    /// Default: nobody listens.
+    pub telemetry: Telemetry,
+}
+
+/// What a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// `memory:`
+    Memory,
+    /// `sqlite:<path>`
+    Sqlite(PathBuf),
+}
+
+/// The checked settings: nothing is opened yet.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where events and snapshots go.
+    pub store: Backend,
+    /// Where checkpoints, leases and dead letters go; `None` for the store.
+    pub state: Option<Backend>,
+    /// Limits of payloads.
+    pub limits: PayloadLimits,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The ids.
+    pub ids: Arc<dyn IdSource>,
+    /// The spans.
+    pub telemetry: Telemetry,
+}
+
+impl Plan {
+    /// Checks `settings` without any I/O.
+    ///
+    /// # Errors
+    /// [`AppError::InvalidUrl`] names the setting and what is wrong with its URL; [`AppError::InvalidSetting`].
+    pub fn new(settings: Settings) -> Result<Self, AppError> {
+        let bus = settings.bus.as_deref().unwrap_or("memory:");
+        if parse("bus", bus, true)? != Backend::Memory {
+            return Err(refuse("bus", bus, "expected memory:".into()));
+        }
+        let store = parse(
+            "store",
+            settings.store.as_deref().unwrap_or(DEFAULT_STORE),
+            false,
+        )?;
+        let state = match settings.state.as_deref() {
+            None => None,
+            Some(url) => Some(parse("state", url, false)?).filter(|state| *state != store),
+        };
+        let max_bytes = settings
+            .max_payload_bytes
+            .unwrap_or(DEFAULT_MAX_PAYLOAD_BYTES);
+        if max_bytes < 2 {
+            return Err(AppError::InvalidSetting {
+                setting: "max_payload_bytes".into(),
+                reason: format!("expected at least 2, found {max_bytes}"),
+            });
+        }
+        Ok(Self {
+            store,
+            state,
+            limits: PayloadLimits { max_bytes },
+            clock: settings
+                .clock
+                .unwrap_or_else(|| Arc::new(SystemClock::default())),
+            ids: settings
+                .ids
+                .unwrap_or_else(|| Arc::new(SystemIds::default())),
+            telemetry: settings.telemetry,
+        })
+    }
+
+    /// Whether nothing of the app outlives its process.
+    pub fn is_memory_only(&self) -> bool {
+        self.store == Backend::Memory && matches!(self.state, None | Some(Backend::Memory))
+    }
+
+    /// Opens the adapters. This may block on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::ports::StoreError) of the adapter that could not be opened.
+    pub fn open(&self) -> Result<Services, Error> {
+        let store = Ports::open(&self.store, &self.clock)?;
+        let state = match &self.state {
+            None => store.clone(),
+            Some(backend) => Ports::open(backend, &self.clock)?,
+        };
+        Ok(Services {
+            events: store.events,
+            snapshots: store.snapshots,
+            checkpoints: state.checkpoints,
+            leases: state.leases,
+            dead_letters: state.dead_letters,
+            state_events: self.state.is_some().then_some(state.events),
+        })
+    }
+}
+
+/// The opened adapters of an app.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Streams of events.
+    pub events: Arc<dyn EventStore>,
+    /// Saved folds.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// Where named readers stand.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// Rights to names.
+    pub leases: Arc<dyn LeaseStore>,
+    /// Messages given up on.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// The state's own store, to be closed with the rest.
+    state_events: Option<Arc<dyn EventStore>>,
+}
+
+impl Services {
+    /// Closes the adapters: what was accepted is finished. Safe to call again.
+    ///
+    /// # Errors
+    /// The first error of an adapter; the others are closed all the same.
+    pub async fn close(&self) -> Result<(), Error> {
+        let events = self.events.close().await;
+        let state = match &self.state_events {
+            Some(state) => state.close().await,
+            None => Ok(()),
+        };
+        Ok(events.and(state)?)
+    }
+}
+
+#[derive(Clone)]
+struct Ports {
+    events: Arc<dyn EventStore>,
+    snapshots: Arc<dyn SnapshotStore>,
+    checkpoints: Arc<dyn CheckpointStore>,
+    leases: Arc<dyn LeaseStore>,
+    dead_letters: Arc<dyn DeadLetterStore>,
+}
+
+impl Ports {
+    fn of<S>(store: S) -> Self
+    where
+        S: EventStore + SnapshotStore + CheckpointStore + LeaseStore + DeadLetterStore + 'static,
+    {
+        let store = Arc::new(store);
+        Self {
+            events: store.clone(),
+            snapshots: store.clone(),
+            checkpoints: store.clone(),
+            leases: store.clone(),
+            dead_letters: store,
+        }
+    }
+
+    fn open(backend: &Backend, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
+        match backend {
+            Backend::Memory => Ok(Self::of(MemoryStore::new(Arc::clone(clock)))),
+            Backend::Sqlite(path) => Err(AppError::InvalidUrl {
+                setting: "store".into(),
+                url: format!("sqlite:{}", path.display()),
+                reason: "this build has no SQLite".into(),
+            }
+            .into()),
+        }
+    }
+}
+
+fn refuse(setting: &str, url: &str, reason: String) -> AppError {
+    AppError::InvalidUrl {
+        setting: setting.to_owned(),
+        url: redact(url),
+        reason,
+    }
+}
+
+/// The URL without what may be a password.
+fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.chars().take(200).collect();
+    };
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let name = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{name}:***@{host}")
+        }
+        None => url.chars().take(200).collect(),
+    }
+}
+
+fn parse(setting: &str, url: &str, bus: bool) -> Result<Backend, AppError> {
+    let expected = if bus {
+        "memory:"
+    } else {
+        "memory: or sqlite:<path>"
+    };
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(refuse(
+            setting,
+            url,
+            format!("expected {expected}, found no scheme"),
+        ));
+    };
+    match scheme {
+        "memory" if rest.is_empty() => Ok(Backend::Memory),
+        "memory" => Err(refuse(
+            setting,
+            url,
+            "expected nothing after memory:".into(),
+        )),
+        "sqlite" if !bus => {
+            // `sqlite:///var/x.db` is how other tools write an absolute path.
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path.is_empty() || path == ":memory:" {
+                return Err(refuse(
+                    setting,
+                    url,
+                    "expected a path after sqlite:, or memory: for a store in memory".into(),
+                ));
+            }
+            if path.contains('\0') || path.contains('?') {
+                return Err(refuse(setting, url, "expected a plain path".into()));
+            }
+            Ok(Backend::Sqlite(PathBuf::from(path)))
+        }
+        other => Err(refuse(
+            setting,
+            url,
+            format!(
+                "expected {expected}, found the scheme {other}, which this release does not have"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(bus: &str, store: &str) -> Result<Plan, AppError> {
+        Plan::new(Settings {
+            bus: Some(bus.into()),
+            store: Some(store.into()),
+            ..Settings::default()
+        })
+    }
+
+    #[test]
+    fn urls_name_their_adapters() {
+        assert_eq!(plan("memory:", "memory:").unwrap().store, Backend::Memory);
+        for (url, path) in [
+            ("sqlite:orders.db", "orders.db"),
+            ("sqlite:/var/orders.db", "/var/orders.db"),
+            ("sqlite:///var/orders.db", "/var/orders.db"),
+        ] {
+            assert_eq!(
+                plan("memory:", url).unwrap().store,
+                Backend::Sqlite(path.into())
+            );
+        }
+        let default = Plan::new(Settings::default()).unwrap();
+        assert_eq!(default.store, Backend::Sqlite("orkestra.db".into()));
+        assert!(!default.is_memory_only());
+    }
+
+    #[test]
+    fn a_wrong_url_names_its_setting_and_hides_its_password() {
+        let error = plan("amqp://guest:secret@localhost", "memory:")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("bus: amqp://guest:***@localhost:"),
+            "{error}"
+        );
+        assert!(!error.contains("secret"));
+        for url in [
+            "",
+            "orders.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "memory:x",
+            "sqlite:a?b=c",
+        ] {
+            let error = plan("memory:", url).unwrap_err().to_string();
+            assert!(error.starts_with("store: "), "{error}");
+        }
+    }
+}
