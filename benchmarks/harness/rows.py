@@ -269,7 +269,7 @@ _RUST = (
         "Rust: SQLite, 100 concurrent appenders, 1 event each",
         (
             Side("rusqlite loop", "rust", "append", ("bare",)),
-            _ours("orkestra", "rust", "append", "orkestra"),
+            _ours("orkestra", "rust", "append", "sqlite"),
         ),
         (_at_least("orkestra", 0.8, "rusqlite loop"),),
         "the bare loop commits 100 rows per transaction, same table and pragmas",
@@ -279,7 +279,7 @@ _RUST = (
         "Rust: read the whole log",
         (
             Side("rusqlite scan", "rust", "read-log", ("bare",)),
-            _ours("orkestra", "rust", "read-log", "orkestra"),
+            _ours("orkestra", "rust", "read-log", "sqlite"),
         ),
         (
             _at_least("orkestra", 1_500_000, None),

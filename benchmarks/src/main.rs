@@ -3,6 +3,7 @@
 //! `orkestra-benchmarks JOB SIDE` prints one line of JSON: a value, its unit and facts beside it.
 
 mod bare;
+mod ours;
 mod shop;
 mod timing;
 mod topics;
@@ -41,6 +42,8 @@ fn measure(words: &[&str]) -> Outcome {
     match words {
         ["append", "bare"] => bare::append(),
         ["read-log", "bare"] => bare::read_log(),
+        ["append", store] => ours::append(store),
+        ["read-log", store] => ours::read_log(store),
         ["topics", "topic"] => topics::topic(),
         ["topics", "pattern"] => topics::pattern(),
         _ => Err(format!("no measurement is called `{}`", words.join(" ")).into()),

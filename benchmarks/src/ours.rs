@@ -1,0 +1,123 @@
+//! The store through its port: appends that share transactions, and pages of the log.
+
+use std::{error::Error, hint::black_box, sync::Arc};
+
+use futures_executor::block_on;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use orkestra::{
+    adapters::memory::MemoryStore,
+    clock::SystemClock,
+    ports::{EventStore, ExpectedRevision, NewEvent, ReadAll, StoreError, StreamName},
+};
+
+use crate::{
+    Figure, Outcome,
+    shop::{Order, TYPE_NAME, orders},
+    timing::{APPENDERS, APPENDS, LOG, median_per_second, per_second},
+};
+
+/// How many events a page of the log has.
+const PAGE: usize = 1_000;
+
+/// Events per second of 100 appenders that each wait for one event before the next.
+pub(crate) fn append(kind: &str) -> Outcome {
+    let store = open(kind)?;
+    let mut shares: Vec<Vec<NewEvent>> = vec![Vec::new(); APPENDERS];
+    for (number, event) in orders(APPENDS).into_iter().map(new_event).enumerate() {
+        shares[number % APPENDERS].push(event);
+    }
+    let (rate, result) = per_second(APPENDS, || {
+        block_on(async {
+            let mut working: FuturesUnordered<_> = shares
+                .into_iter()
+                .enumerate()
+                .map(|(number, share)| appender(&*store, number, share))
+                .collect();
+            while let Some(done) = working.next().await {
+                done?;
+            }
+            Ok::<_, StoreError>(())
+        })
+    });
+    result?;
+    block_on(store.close())?;
+    Ok(Figure {
+        value: rate,
+        unit: "events/s",
+    })
+}
+
+/// Events per second of reading every page of the log.
+pub(crate) fn read_log(kind: &str) -> Outcome {
+    let (events, streams) = LOG;
+    let store = open(kind)?;
+    let mut rest = orders(events).into_iter().map(new_event);
+    for number in 0..streams {
+        let batch: Vec<NewEvent> = rest.by_ref().take(events / streams as usize).collect();
+        block_on(store.append(stream(number as usize)?, batch, ExpectedRevision::Any))?;
+    }
+    let rate = median_per_second(5, events, || {
+        let read = block_on(read_pages(&*store))?;
+        if read == events {
+            Ok(())
+        } else {
+            Err::<_, Box<dyn Error>>(format!("{read} of {events} events were read").into())
+        }
+    })?;
+    block_on(store.close())?;
+    Ok(Figure {
+        value: rate,
+        unit: "events/s",
+    })
+}
+
+fn open(kind: &str) -> Result<Arc<dyn EventStore>, Box<dyn Error>> {
+    match kind {
+        "memory" => Ok(Arc::new(MemoryStore::new(Arc::new(SystemClock::default())))),
+        _ => Err(format!("no store is called `{kind}`").into()),
+    }
+}
+
+async fn appender(
+    store: &dyn EventStore,
+    number: usize,
+    events: Vec<NewEvent>,
+) -> Result<(), StoreError> {
+    let stream = stream(number)?;
+    for event in events {
+        store
+            .append(stream.clone(), vec![event], ExpectedRevision::Any)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn read_pages(store: &dyn EventStore) -> Result<usize, StoreError> {
+    let mut count = 0;
+    let mut after = None;
+    loop {
+        let page = store.read_all(ReadAll::after(after).limit(PAGE)).await?;
+        count += page.events.len();
+        after = page.position.or(after);
+        let end = page.end;
+        black_box(page);
+        if end {
+            return Ok(count);
+        }
+    }
+}
+
+fn stream(number: usize) -> Result<StreamName, StoreError> {
+    StreamName::new(&format!("order-{number}"))
+}
+
+fn new_event(order: Order) -> NewEvent {
+    NewEvent {
+        id: order.id,
+        type_name: TYPE_NAME.into(),
+        version: 1,
+        data: order.data,
+        metadata: order.metadata,
+        occurred_at: order.occurred_at,
+    }
+}
