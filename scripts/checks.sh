@@ -16,5 +16,5 @@ lint_python() {
 
 lint_node() {
     must "npm packages" node_packages
-    step "biome" node_modules/.bin/biome ci --error-on-warnings --colors=off
+    step "biome" node_tool biome ci --error-on-warnings --colors=off
 }

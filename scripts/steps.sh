@@ -25,6 +25,12 @@ node_packages() {
     once node_modules/.stamps/packages package.json package-lock.json -- npm ci --no-audit --no-fund --loglevel=error
 }
 
+# node_tool NAME ARGUMENTS...: a command of node_modules.
+node_tool() {
+    node_packages
+    "node_modules/.bin/$1" "${@:2}"
+}
+
 # node_addon PROFILE: the native addon, where the TypeScript looks for it.
 node_addon() {
     local built suffix=so

@@ -57,12 +57,6 @@ test_packages() {
     step "install without a compiler" scripts/package_test.sh
 }
 
-# node_tool NAME ARGUMENTS...: a command of node_modules.
-node_tool() {
-    node_packages
-    "node_modules/.bin/$1" "${@:2}"
-}
-
 build_both() {
     python_package fast
     node_package fast

@@ -34,7 +34,8 @@ need_rust() {
         say "install Rust (rustup, from https://sh.rustup.rs, into ${CARGO_HOME:-$HOME/.cargo})"
         command -v curl >/dev/null || system_packages curl ca-certificates
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-            sh -s -- -y -q --no-modify-path --profile minimal -c rustfmt -c clippy
+            sh -s -- -y -q --no-modify-path --profile minimal -c rustfmt -c clippy ||
+            die "Rust could not be installed: install version $wanted or later, then run this again"
     fi
     found=$(cargo --version | cut -d ' ' -f 2)
     at_least "$wanted" "$found" || die "Rust $wanted or later is needed, found $found: run 'rustup update stable'"
