@@ -106,6 +106,7 @@ def _goal_text(goal: Goal, samples: list[Samples]) -> str:
         aim = f" (goal: {goal.sense} {_number(goal.bound)})" if goal.sense else ""
         return f"{name}: not measured{aim}"
     value = _number(reached) if goal.against is None else f"{reached:.2f}x"
+    value += _range(goal, samples)
     if goal.sense is None:
         return f"{name}: {value}"
     verdict = "met" if _met(goal, reached) else "NOT MET"
@@ -120,13 +121,28 @@ def _reached(goal: Goal, samples: list[Samples]) -> float | None:
     return of / against if against else None
 
 
+def _range(goal: Goal, samples: list[Samples]) -> str:
+    """The ratio's extremes over the rounds: what neighbours in time gave."""
+    if goal.against is None:
+        return ""
+    of, against = _of(goal.of, samples), _of(goal.against, samples)
+    ratios = [a / b for a, b in zip(of.values, against.values, strict=False) if b]
+    if len(ratios) < 2:
+        return ""
+    return f" [{min(ratios):.2f} to {max(ratios):.2f}]"
+
+
 def _median(label: str, goal: Goal, samples: list[Samples]) -> float | None:
-    sample = next(s for s in samples if s.side.label == label)
+    sample = _of(label, samples)
     if sample.problem is not None or not sample.values:
         return None
     return statistics.median(
         sample.values if goal.measure == "value" else sample.rss_mib
     )
+
+
+def _of(label: str, samples: list[Samples]) -> Samples:
+    return next(sample for sample in samples if sample.side.label == label)
 
 
 def _met(goal: Goal, reached: float | None) -> bool | None:

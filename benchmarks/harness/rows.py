@@ -120,11 +120,13 @@ _PYTHON_SQLITE = (
         "Python: durable SQLite append, 1 writer, 1 event each",
         (
             _python("eventsourcing", "append", "eventsourcing", "1"),
+            _python("eventsourcing put", "append", "eventsourcing-put", "1"),
             _ours("orkestra", "python", "append", "orkestra", "1"),
             _ours("orkestra .wait()", "python", "append", "orkestra-threads", "1"),
         ),
         (
             _at_least("orkestra", 1.5, "eventsourcing"),
+            Goal("orkestra", "eventsourcing put"),
             Goal("orkestra .wait()", "eventsourcing"),
         ),
         "WAL and synchronous=FULL on both sides",
@@ -134,11 +136,13 @@ _PYTHON_SQLITE = (
         "Python: durable SQLite append, 16 concurrent writers, 1 event each",
         (
             _python("eventsourcing", "append", "eventsourcing", "16"),
+            _python("eventsourcing put", "append", "eventsourcing-put", "16"),
             _ours("orkestra", "python", "append", "orkestra", "16"),
             _ours("orkestra .wait()", "python", "append", "orkestra-threads", "16"),
         ),
         (
             _at_least("orkestra", 10.0, "eventsourcing"),
+            Goal("orkestra", "eventsourcing put"),
             Goal("orkestra .wait()", "eventsourcing"),
         ),
         "writers are threads (eventsourcing, .wait()) or tasks (orkestra)",

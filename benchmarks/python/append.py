@@ -1,7 +1,8 @@
 """Durable appends per second, one event each: `append.py SIDE WRITERS`.
 
 Each writer has streams of its own and waits for one append before the next.
-The events are made before the timed part; encoding and storing them is timed.
+Making the event is timed too: by the aggregate's command there, by its class
+here. `eventsourcing-put` is given events that are made already.
 """
 
 from __future__ import annotations
@@ -25,7 +26,28 @@ APPENDS = {"eventsourcing": 8_000, "orkestra": 32_000}
 
 
 def eventsourcing(writers: int) -> float:
-    """`EventStore.put` of one event, in threads."""
+    """A command of an aggregate, then `Application.save`, in threads."""
+    from _eventsourcing import Order, open_app
+
+    app = open_app()
+    each = APPENDS["eventsourcing"] // writers + WARM_UP
+    orders = [[Order(**payload(n)) for n in range(STREAMS)] for _ in range(writers)]
+    for mine in orders:
+        app.save(*mine)
+
+    def append(writer: int, number: int) -> None:
+        order = orders[writer][number % STREAMS]
+        order.change(**payload(number))
+        app.save(order)
+
+    try:
+        return in_threads(writers, each, append)
+    finally:
+        app.close()
+
+
+def eventsourcing_put(writers: int) -> float:
+    """`EventStore.put` of an event made before, in threads."""
     from _eventsourcing import Order, open_app
 
     app = open_app()
@@ -33,8 +55,7 @@ def eventsourcing(writers: int) -> float:
 
     def events_of_one_writer() -> list[object]:
         orders = [Order(**payload(n)) for n in range(STREAMS)]
-        for order in orders:
-            app.save(order)
+        app.save(*orders)
         for number in range(each):
             orders[number % STREAMS].change(**payload(number))
         pending = [list(order.collect_events()) for order in orders]
@@ -59,13 +80,12 @@ async def orkestra(writers: int) -> float:
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
     app.add_types(OrderPlaced)
     each = APPENDS["orkestra"] // writers + WARM_UP
-    work = [[OrderPlaced(**payload(n)) for n in range(each)] for _ in range(writers)]
 
     async def run(writer: int, numbers: range) -> None:
         streams = [f"order-{writer}-{n}" for n in range(STREAMS)]
-        events = work[writer]
         for number in numbers:
-            await app.store.append(streams[number % STREAMS], [events[number]])
+            event = OrderPlaced(**payload(number))
+            await app.store.append(streams[number % STREAMS], [event])
 
     async with app:
         await asyncio.gather(*(run(w, range(WARM_UP)) for w in range(writers)))
@@ -83,12 +103,11 @@ def orkestra_threads(writers: int) -> float:
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
     app.add_types(OrderPlaced)
     each = APPENDS["orkestra"] // writers + WARM_UP
-    work = [[OrderPlaced(**payload(n)) for n in range(each)] for _ in range(writers)]
     streams = [[f"order-{w}-{n}" for n in range(STREAMS)] for w in range(writers)]
 
     def append(writer: int, number: int) -> None:
-        stream = streams[writer][number % STREAMS]
-        app.store.append(stream, [work[writer][number]]).wait()
+        event = OrderPlaced(**payload(number))
+        app.store.append(streams[writer][number % STREAMS], [event]).wait()
 
     try:
         return in_threads(writers, each, append)
@@ -119,6 +138,7 @@ def in_threads(writers: int, each: int, append: Callable[[int, int], object]) ->
 
 SIDES: dict[str, Callable[[int], float]] = {
     "eventsourcing": eventsourcing,
+    "eventsourcing-put": eventsourcing_put,
     "orkestra": lambda writers: asyncio.run(orkestra(writers)),
     "orkestra-threads": orkestra_threads,
 }
