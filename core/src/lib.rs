@@ -14,6 +14,8 @@ pub mod registry;
 pub mod retry;
 pub mod subscription;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topic;
 
 pub use app::{Backend, DEFAULT_STORE, Plan, Services, Settings};

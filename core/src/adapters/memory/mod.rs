@@ -139,3 +139,91 @@ impl fmt::Debug for MemoryStore {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        clock::{ManualClock, derive_event_id},
+        message::MessageKind,
+        ports::{
+            DeadLetter, DeadLetterFilter, DeadLetterReason, DeadLetterStatus, DeadLetterStore,
+            DeleteMode, EventStore, ExpectedRevision, NewEvent, StreamName,
+        },
+    };
+
+    fn now<T>(future: impl Future<Output = Result<T, StoreError>>) -> T {
+        future
+            .now_or_never()
+            .expect("memory needs no waiting")
+            .unwrap()
+    }
+
+    fn letter(n: u32) -> DeadLetter {
+        let id = derive_event_id(Uuid::from_u128(1), n);
+        DeadLetter {
+            id,
+            handler: "shop.place_order".into(),
+            kind: MessageKind::Command,
+            message_id: id,
+            type_name: "Shop.PlaceOrder".into(),
+            topic: "place_order".into(),
+            body: "{}".into(),
+            requeueable: true,
+            reason: DeadLetterReason::RetriesExhausted,
+            errors: Vec::new(),
+            attempts: 1,
+            first_failed_at: Timestamp::from_micros(0),
+            last_failed_at: Timestamp::from_micros(0),
+            correlation_id: id.to_string(),
+            trace_id: None,
+            status: DeadLetterStatus::Dead,
+            history: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn past_the_limit_the_oldest_dead_letter_is_dropped() {
+        let clock = Arc::new(ManualClock::default());
+        let store = MemoryStore::with_dead_letter_limit(clock, 2);
+
+        for n in [1, 2, 3] {
+            now(store.record(letter(n)));
+        }
+        // What fails again is the newest once more.
+        now(store.record(letter(2)));
+        now(store.record(letter(4)));
+
+        let page = now(store.list(DeadLetterFilter::default()));
+        let kept: Vec<_> = page.items.into_iter().map(|l| l.id).collect();
+        assert_eq!(kept, [4, 2].map(|n| letter(n).id));
+    }
+
+    #[test]
+    fn a_hard_deletion_is_recorded() {
+        let clock = ManualClock::new(Timestamp::from_micros(5));
+        let store = MemoryStore::new(Arc::new(clock));
+        let stream = StreamName::new("order-1").unwrap();
+        let event = NewEvent {
+            id: Uuid::from_u128(7),
+            type_name: "Shop.OrderPlaced".into(),
+            version: 1,
+            data: "{}".into(),
+            metadata: "{}".into(),
+            occurred_at: Timestamp::from_micros(1),
+        };
+        now(store.append(stream.clone(), vec![event], ExpectedRevision::Any));
+
+        now(store.delete_stream(stream, ExpectedRevision::Any, DeleteMode::Hard));
+
+        let deletion = Deletion {
+            stream: "order-1".into(),
+            last_revision: 0,
+            deleted_at: Timestamp::from_micros(5),
+        };
+        assert_eq!(store.deletions(), [deletion]);
+    }
+}

@@ -1,0 +1,3 @@
+//! The conformance suites, run by every adapter.
+
+mod memory;

@@ -1,0 +1,1 @@
+//! Tests that span packages; see the test targets beside this file.
