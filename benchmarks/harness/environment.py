@@ -109,7 +109,9 @@ def _build_rust(missing: dict[str, str]) -> Path | None:
     if not (BENCHMARKS / "Cargo.toml").exists():
         missing["rust"] = "the orkestra-benchmarks crate is not there yet"
         return None
-    _run(["cargo", "build", "-q", "--release", "-p", "orkestra-benchmarks"], cwd=CHECKOUT)
+    _run(
+        ["cargo", "build", "-q", "--release", "-p", "orkestra-benchmarks"], cwd=CHECKOUT
+    )
     target = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target"))
     return target / "release/orkestra-benchmarks"
 

@@ -84,7 +84,7 @@ def _run_in(folder: Path, side: Side, environment: Environment) -> Outcome:
     env = {
         k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "ORKESTRA_"))
     }
-    env |= {"BENCH_DIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **dict(side.env)}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"}
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(
             command,

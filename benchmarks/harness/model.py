@@ -18,7 +18,6 @@ class Side:
         script: A file under `python/` or `node/` without its suffix, or a
             subcommand of the Rust binary.
         args: Arguments of the script; the first names the side in it.
-        env: Environment variables added for this side only.
         ours: Whether it needs Orkestra's own package.
     """
 
@@ -26,7 +25,6 @@ class Side:
     runner: Runner
     script: str
     args: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
     ours: bool = False
 
 

@@ -5,6 +5,7 @@
 mod bare;
 mod ours;
 mod shop;
+mod telemetry;
 mod timing;
 mod topics;
 
@@ -17,6 +18,21 @@ type Outcome = Result<Figure, Box<dyn Error>>;
 struct Figure {
     value: f64,
     unit: &'static str,
+}
+
+impl Figure {
+    fn per_second(value: f64) -> Self {
+        let unit = "events/s";
+        Self { value, unit }
+    }
+
+    /// What a call takes when `rate` of them were made in a second.
+    fn nanoseconds(rate: f64) -> Self {
+        Self {
+            value: 1e9 / rate,
+            unit: "ns/call",
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -44,6 +60,8 @@ fn measure(words: &[&str]) -> Outcome {
         ["read-log", "bare"] => bare::read_log(),
         ["append", store] => ours::append(store),
         ["read-log", store] => ours::read_log(store),
+        ["telemetry", "span"] => telemetry::span(),
+        ["telemetry", "empty"] => telemetry::empty(),
         ["topics", "topic"] => topics::topic(),
         ["topics", "pattern"] => topics::pattern(),
         _ => Err(format!("no measurement is called `{}`", words.join(" ")).into()),

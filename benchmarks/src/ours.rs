@@ -1,19 +1,18 @@
 //! The store through its port: appends that share transactions, and pages of the log.
 
-use std::{error::Error, hint::black_box, sync::Arc};
+use std::{error::Error, hint::black_box};
 
 use futures_executor::block_on;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use orkestra::{
-    adapters::memory::MemoryStore,
-    clock::SystemClock,
+    Plan, Services, Settings,
     ports::{EventStore, ExpectedRevision, NewEvent, ReadAll, StoreError, StreamName},
 };
 
 use crate::{
     Figure, Outcome,
     shop::{Order, TYPE_NAME, orders},
-    timing::{APPENDERS, APPENDS, LOG, median_per_second, per_second},
+    timing::{APPENDERS, APPENDS, LOG, median_per_second, per_second, work_file},
 };
 
 /// How many events a page of the log has.
@@ -21,7 +20,8 @@ const PAGE: usize = 1_000;
 
 /// Events per second of 100 appenders that each wait for one event before the next.
 pub(crate) fn append(kind: &str) -> Outcome {
-    let store = open(kind)?;
+    let services = open(kind)?;
+    let store = &services.events;
     let mut shares: Vec<Vec<NewEvent>> = vec![Vec::new(); APPENDERS];
     for (number, event) in orders(APPENDS).into_iter().map(new_event).enumerate() {
         shares[number % APPENDERS].push(event);
@@ -31,7 +31,7 @@ pub(crate) fn append(kind: &str) -> Outcome {
             let mut working: FuturesUnordered<_> = shares
                 .into_iter()
                 .enumerate()
-                .map(|(number, share)| appender(&*store, number, share))
+                .map(|(number, share)| appender(&**store, number, share))
                 .collect();
             while let Some(done) = working.next().await {
                 done?;
@@ -40,42 +40,40 @@ pub(crate) fn append(kind: &str) -> Outcome {
         })
     });
     result?;
-    block_on(store.close())?;
-    Ok(Figure {
-        value: rate,
-        unit: "events/s",
-    })
+    block_on(services.close())?;
+    Ok(Figure::per_second(rate))
 }
 
 /// Events per second of reading every page of the log.
 pub(crate) fn read_log(kind: &str) -> Outcome {
     let (events, streams) = LOG;
-    let store = open(kind)?;
+    let services = open(kind)?;
+    let store = &services.events;
     let mut rest = orders(events).into_iter().map(new_event);
     for number in 0..streams {
         let batch: Vec<NewEvent> = rest.by_ref().take(events / streams as usize).collect();
         block_on(store.append(stream(number as usize)?, batch, ExpectedRevision::Any))?;
     }
     let rate = median_per_second(5, events, || {
-        let read = block_on(read_pages(&*store))?;
+        let read = block_on(read_pages(&**store))?;
         if read == events {
             Ok(())
         } else {
             Err::<_, Box<dyn Error>>(format!("{read} of {events} events were read").into())
         }
     })?;
-    block_on(store.close())?;
-    Ok(Figure {
-        value: rate,
-        unit: "events/s",
-    })
+    block_on(services.close())?;
+    Ok(Figure::per_second(rate))
 }
 
-fn open(kind: &str) -> Result<Arc<dyn EventStore>, Box<dyn Error>> {
-    match kind {
-        "memory" => Ok(Arc::new(MemoryStore::new(Arc::new(SystemClock::default())))),
-        _ => Err(format!("no store is called `{kind}`").into()),
-    }
+fn open(kind: &str) -> Result<Services, Box<dyn Error>> {
+    let mut settings = Settings::default();
+    settings.store = Some(match kind {
+        "memory" => "memory:".to_owned(),
+        "sqlite" => format!("sqlite:{}", work_file("ours.db").display()),
+        _ => return Err(format!("no store is called `{kind}`").into()),
+    });
+    Ok(Plan::new(settings)?.open()?)
 }
 
 async fn appender(
@@ -116,8 +114,8 @@ fn new_event(order: Order) -> NewEvent {
         id: order.id,
         type_name: TYPE_NAME.into(),
         version: 1,
-        data: order.data,
-        metadata: order.metadata,
+        data: order.data.into(),
+        metadata: order.metadata.into(),
         occurred_at: order.occurred_at,
     }
 }

@@ -1,6 +1,5 @@
 //! The payload that every side carries: about 200 bytes as JSON, the one of `python/_shop.py`.
 
-use bytes::Bytes;
 use orkestra::clock::{Clock, IdSource, SystemClock, SystemIds, Timestamp};
 use uuid::Uuid;
 
@@ -11,8 +10,8 @@ pub(crate) const TYPE_NAME: &str = "Bench.OrderPlaced";
 #[derive(Clone)]
 pub(crate) struct Order {
     pub(crate) id: Uuid,
-    pub(crate) data: Bytes,
-    pub(crate) metadata: Bytes,
+    pub(crate) data: String,
+    pub(crate) metadata: String,
     pub(crate) occurred_at: Timestamp,
 }
 
@@ -33,18 +32,16 @@ pub(crate) fn orders(count: usize) -> Vec<Order> {
         .collect()
 }
 
-fn payload(number: usize) -> Bytes {
+fn payload(number: usize) -> String {
     let notes = "leave it with the neighbour on the left, ring twice; ".repeat(2);
     let tail = number * 7919 % 999_983;
     format!(
         r#"{{"order_id":"order-{number:08}-{tail:06}","product_id":"sku_42","quantity":3,"notes":"{notes}"}}"#
     )
-    .into()
 }
 
-fn metadata(id: Uuid, now: Timestamp) -> Bytes {
+fn metadata(id: Uuid, now: Timestamp) -> String {
     format!(
         r#"{{"correlation_id":"{id}","causation_id":null,"actor_id":null,"actor_type":"system","source":null,"issued_at":"{now}"}}"#
     )
-    .into()
 }

@@ -18,7 +18,7 @@ pub(crate) fn topic() -> Outcome {
         }
         Ok::<_, orkestra::message::MessageError>(())
     })?;
-    Ok(nanoseconds(rate))
+    Ok(Figure::nanoseconds(rate))
 }
 
 pub(crate) fn pattern() -> Outcome {
@@ -29,12 +29,5 @@ pub(crate) fn pattern() -> Outcome {
         }
         Ok::<_, std::convert::Infallible>(())
     })?;
-    Ok(nanoseconds(rate))
-}
-
-fn nanoseconds(rate: f64) -> Figure {
-    Figure {
-        value: 1e9 / rate,
-        unit: "ns/call",
-    }
+    Ok(Figure::nanoseconds(rate))
 }
