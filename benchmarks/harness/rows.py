@@ -286,13 +286,13 @@ _RUST = (
 
 _FLIGHTS = tuple(
     Row(
-        f"{runner}-flights",
-        f"{runner.capitalize()}: the flights job, whole file",
-        (_ours("orkestra", runner, "flights"),),
+        f"{runtime}-flights",
+        f"{runtime.capitalize()}: the flights job, whole file",
+        (_ours("orkestra", "python", "flights", runtime),),
         (Goal("orkestra", None, 300.0, "at most", "rss_mib"),),
-        "peak resident memory of the process; the value is events per second",
+        "the goal is the largest process's peak resident memory",
     )
-    for runner in ("python", "node")
+    for runtime in ("python", "node")
 )
 
 ROWS: tuple[Row, ...] = (
