@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+#[cfg(feature = "sqlite")]
+use crate::adapters::sqlite::{SqliteConfig, SqliteStore};
 use crate::{
     AppError, Error,
     adapters::memory::MemoryStore,
@@ -187,6 +189,12 @@ impl Ports {
     fn open(backend: &Backend, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
         match backend {
             Backend::Memory => Ok(Self::of(MemoryStore::new(Arc::clone(clock)))),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(path) => Ok(Self::of(SqliteStore::open(SqliteConfig::new(
+                path,
+                Arc::clone(clock),
+            ))?)),
+            #[cfg(not(feature = "sqlite"))]
             Backend::Sqlite(path) => Err(AppError::InvalidUrl {
                 setting: "store".into(),
                 url: format!("sqlite:{}", path.display()),

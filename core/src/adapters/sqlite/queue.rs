@@ -1,0 +1,171 @@
+//! Requests on their way to the writer.
+
+use std::collections::VecDeque;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    error::Failure,
+    reply::{Answer, Reply, reply},
+    writer::Tx,
+};
+use crate::ports::StoreError;
+
+/// What one transaction takes at most.
+const MAX_REQUESTS: usize = 1_000;
+const MAX_EVENTS: usize = 10_000;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How much a request writes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+/// Something to do in a transaction, and somebody who waits for it.
+pub(super) trait Request: Send {
+    fn size(&self) -> Size;
+
+    /// Does it; may be called again when the transaction was rolled back. A refusal is no error: it is kept for the answer.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), rusqlite::Error>;
+
+    /// Answers, after the commit or instead of it.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// A request made of a function.
+struct Task<T, F> {
+    size: Size,
+    work: F,
+    result: Option<Result<T, StoreError>>,
+    answer: Answer<T>,
+}
+
+impl<T, F> Request for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Result<T, Failure> + Send,
+{
+    fn size(&self) -> Size {
+        self.size
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), rusqlite::Error> {
+        self.result = Some(match (self.work)(tx) {
+            Ok(value) => Ok(value),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Database(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, answer, .. } = *self;
+        match (committed, result) {
+            (Ok(()), Some(result)) => answer.give(result),
+            (Err(error), _) => answer.give(Err(error)),
+            (Ok(()), None) => drop(answer),
+        }
+    }
+}
+
+/// The writer's queue: first come, first served.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Box<dyn Request>>,
+    closing: bool,
+    closers: Vec<Answer<()>>,
+    ended: bool,
+}
+
+impl Queue {
+    /// Queues `work` now; the reply comes after its commit.
+    pub(super) fn push<T, F>(&self, size: Size, work: F) -> Reply<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let (answer, reply) = reply();
+        let task = Box::new(Task {
+            size,
+            work,
+            result: None,
+            answer,
+        });
+        let mut state = self.state.lock();
+        if state.closing {
+            drop(state);
+            task.finish(Err(StoreError::Closed {}));
+        } else {
+            state.requests.push_back(task);
+            drop(state);
+            self.filled.notify_one();
+        }
+        reply
+    }
+
+    /// Refuses what comes from now on; the reply comes when all that was queued is done and the writer has ended.
+    pub(super) fn close(&self) -> Reply<()> {
+        let (answer, reply) = reply();
+        let mut state = self.state.lock();
+        state.closing = true;
+        if state.ended {
+            drop(state);
+            answer.give(Ok(()));
+        } else {
+            state.closers.push(answer);
+            drop(state);
+            self.filled.notify_one();
+        }
+        reply
+    }
+
+    /// What the next transaction is to do, at least one request; `None` when nothing can come any more.
+    pub(super) fn next_group(&self) -> Option<Vec<Box<dyn Request>>> {
+        let mut state = self.state.lock();
+        while state.requests.is_empty() {
+            if state.closing {
+                return None;
+            }
+            self.filled.wait(&mut state);
+        }
+        let mut total = Size::default();
+        let fitting = state
+            .requests
+            .iter()
+            .take(MAX_REQUESTS)
+            .take_while(|request| {
+                let first = total.events == 0 && total.bytes == 0;
+                let size = request.size();
+                total.events += size.events;
+                total.bytes += size.bytes;
+                first || total.events <= MAX_EVENTS && total.bytes <= MAX_BYTES
+            })
+            .count();
+        Some(state.requests.drain(..fitting).collect())
+    }
+
+    /// The writer has ended: answers those who wait for that, and everything that nobody will do any more.
+    pub(super) fn end(&self) {
+        let (requests, closers) = {
+            let mut state = self.state.lock();
+            state.closing = true;
+            state.ended = true;
+            (
+                std::mem::take(&mut state.requests),
+                std::mem::take(&mut state.closers),
+            )
+        };
+        drop(requests);
+        for closer in closers {
+            closer.give(Ok(()));
+        }
+    }
+}
