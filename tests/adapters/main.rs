@@ -1,3 +1,4 @@
 //! The conformance suites, run by every adapter.
 
 mod memory;
+mod sqlite;
