@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs dist/*.whl and dist/*.tgz into empty environments whose PATH has no compiler, and runs the quickstarts.
+# Installs dist/*.whl and dist/*.tgz into empty environments whose PATH has no compiler, runs the quickstarts there,
+# and checks the types that users get.
 source "$(dirname "$0")/lib.sh"
 source scripts/tools.sh
-need_python
-need_node
+source scripts/steps.sh
+python_packages test
+node_packages
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,17 +30,33 @@ echo "wheel: install and run"
 base=$("$PYTHON" -c 'import sys; print(sys._base_executable)')
 bare "$base" -m venv "$work/venv"
 bare "$work/venv/bin/python" -m pip install -q --only-binary :all: "$DIST"/*.whl
-cp -r examples/python/quickstart "$work/python"
-(cd "$work/python" && bare "$work/venv/bin/python" main.py) >"$work/python.txt"
+mkdir "$work/python"
+cp -r examples/python/quickstart "$work/python/quickstart"
+(cd "$work/python" && bare "$work/venv/bin/python" quickstart/main.py) >"$work/python.txt"
 diff -u examples/quickstart.txt "$work/python.txt"
 
-echo "tarball: install and run, as a module and with require"
+echo "wheel: types"
+(cd "$work/python" && "$VENV/bin/mypy" --config-file= --strict --python-executable "$work/venv/bin/python" quickstart)
+
+echo "tarball: install and run"
 mkdir "$work/node"
-cd "$work/node"
-echo '{ "name": "package-test", "private": true }' >package.json
-zod=$(cd "$ROOT" && node -p "require('./package.json').devDependencies.zod")
-bare npm install --silent --no-audit --no-fund "$DIST"/*.tgz "zod@$zod"
-cp -r "$ROOT/examples/node/quickstart" quickstart
-bare node quickstart/main.mjs >"$work/node.txt"
-diff -u "$ROOT/examples/quickstart.txt" "$work/node.txt"
-bare node -e 'const { Orkestra } = require("orkestra"); require("orkestra/testing"); new Orkestra("Shop", {})'
+echo '{ "name": "package-test", "private": true }' >"$work/node/package.json"
+zod=$(node -p "require('./package.json').devDependencies.zod")
+(cd "$work/node" && bare npm install --silent --no-audit --no-fund "$DIST"/*.tgz "zod@$zod")
+cp -r examples/node/quickstart "$work/node/quickstart"
+(cd "$work/node" && bare node quickstart/main.mjs) >"$work/node.txt"
+diff -u examples/quickstart.txt "$work/node.txt"
+
+echo "tarball: import and require, and the types of both"
+for module in mts cts; do
+    cat >"$work/node/user.$module" <<'TS'
+import { Orkestra } from "orkestra";
+import * as testing from "orkestra/testing";
+
+const app: Orkestra = new Orkestra("Shop");
+if (typeof app !== "object" || Object.keys(testing).length === 0) throw new Error("nothing was exported");
+TS
+done
+node_modules/.bin/tsc --ignoreConfig --strict --module nodenext --target es2022 --types node \
+    --typeRoots node_modules/@types "$work/node/user.mts" "$work/node/user.cts"
+(cd "$work/node" && bare node user.mjs && bare node user.cjs)

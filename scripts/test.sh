@@ -45,14 +45,15 @@ test_node() {
 
 test_examples() {
     section Examples
-    exists examples || return 0
+    exists examples/quickstart.txt || return 0
     must "build both packages" build_both
     step "quickstarts agree" scripts/quickstarts.sh
 }
 
 test_packages() {
     section Packages
-    exists bindings-python/Cargo.toml && exists bindings-node/Cargo.toml || return 0
+    exists bindings-python/Cargo.toml && exists bindings-node/Cargo.toml &&
+        exists examples/quickstart.txt || return 0
     must "make package (fast)" scripts/package.sh fast
     step "install without a compiler" scripts/package_test.sh
 }
