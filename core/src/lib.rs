@@ -18,5 +18,12 @@ pub mod telemetry;
 pub mod testing;
 pub mod topic;
 
-pub use app::{Backend, DEFAULT_STORE, Plan, Services, Settings};
+pub use app::{
+    Aggregate, AggregateAnswer, Answer, Backend, Builder, Command, CommandSet, Context,
+    DEFAULT_STORE, DeadLetters, Dispatch, Envelope, Event, EventSet, Execute, HandlerError,
+    Message, Middleware, MiddlewareFuture, Next, Orkestra, Outcome, Plan, Publish, Published,
+    Reject, RetryAfter, Sent, Services, Settings, decode, decode_event, encode, spec_of,
+};
+/// Payloads are bytes of this type.
+pub use bytes::Bytes;
 pub use error::{AppError, Error, catalogue};

@@ -1,5 +1,189 @@
-//! The app: adapters picked by URL and wired together.
+//! The app: adapters picked by URL and wired together, handlers called, retries made, the log read.
 
+mod aggregates;
+mod builder;
+mod context;
+mod dead_letters;
+mod deliver;
+mod dispatch;
+mod handler;
+mod log;
+mod middleware;
+mod publish;
 mod services;
+mod typed;
 
+use std::{
+    any::Any,
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+pub use aggregates::{Aggregate, AggregateAnswer, Execute, Outcome};
+pub use builder::Builder;
+pub use context::Context;
+pub use dead_letters::DeadLetters;
+pub use dispatch::{Dispatch, Sent};
+pub use handler::{Answer, HandlerError, Reject, RetryAfter};
+pub use middleware::{Envelope, Middleware, MiddlewareFuture, Next};
+pub use publish::{Publish, Published};
 pub use services::{Backend, DEFAULT_STORE, Plan, Services, Settings};
+pub use typed::{
+    Command, CommandSet, Event, EventSet, Message, decode, decode_event, encode, spec_of,
+};
+
+use crate::{
+    AppError, Error,
+    ports::{DeadLetter, EventStore},
+    registry::{HandlerIndex, Registry},
+};
+
+/// An app: commands, events, handlers and stores under one name. Cheap to clone; made by [`Orkestra::builder`].
+///
+/// ```
+/// use orkestra::{Command, Context, Message, Orkestra};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct PlaceOrder { product_id: String, quantity: u32 }
+/// impl Message for PlaceOrder {
+///     const TYPE_NAME: &'static str = "Shop.Orders.Commands.PlaceOrder";
+/// }
+/// impl Command for PlaceOrder { type Output = String; }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let app = Orkestra::builder("shop")
+///     .store("memory:")
+///     .command_handler(|command: PlaceOrder, _: Context| async move {
+///         Ok(format!("{} x {}", command.quantity, command.product_id))
+///     })
+///     .start()
+///     .await?;
+/// let answer = app
+///     .dispatch(PlaceOrder { product_id: "sku_42".into(), quantity: 3 })
+///     .actor_id("user_123")
+///     .await?;
+/// assert_eq!(answer, "3 x sku_42");
+/// app.close().await?;
+/// # Ok::<(), orkestra::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Orkestra {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    registry: Registry,
+    handlers: HashMap<HandlerIndex, Registered>,
+    encoders: builder::Encoders,
+    aggregates: HashMap<&'static str, Arc<dyn Any + Send + Sync>>,
+    /// Handlers that take events as data.
+    data_handlers: HashSet<HandlerIndex>,
+    plan: Plan,
+    services: Services,
+    around_send: Vec<Arc<dyn Middleware>>,
+    around_handle: Vec<Arc<dyn Middleware>>,
+    on_dead_letter: Vec<Listener>,
+    closed: AtomicBool,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
+
+struct Registered {
+    call: handler::Erased,
+    slots: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Orkestra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Orkestra({})", self.inner.name)
+    }
+}
+
+impl Orkestra {
+    /// Begins an app of that name: a letter, then letters, digits, `_`, `-` and `.`.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder::new(name.into())
+    }
+
+    /// The app's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The event store.
+    ///
+    /// # Errors
+    /// [`AppError::Closed`].
+    pub fn store(&self) -> Result<&Arc<dyn EventStore>, Error> {
+        self.check()?;
+        Ok(&self.inner.services.events)
+    }
+
+    /// All the adapters of the app.
+    pub fn services(&self) -> &Services {
+        &self.inner.services
+    }
+
+    /// Messages given up on: list, show, requeue, edit, discard.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.clone())
+    }
+
+    /// The topic of `M` in this app.
+    ///
+    /// # Errors
+    /// [`MessageError`](crate::message::MessageError) if its type name has none.
+    pub fn topic_for<M: Message>(&self) -> Result<String, Error> {
+        Ok(self.inner.registry.topic_for(M::TYPE_NAME)?)
+    }
+
+    /// Whether the app takes calls.
+    pub fn is_open(&self) -> bool {
+        !self.inner.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops the log subscriptions and closes the stores; what was accepted is finished. Safe to call again.
+    ///
+    /// # Errors
+    /// What a store says on closing.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.closed.store(true, Ordering::Release);
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for task in &tasks {
+            task.abort();
+        }
+        for task in tasks {
+            // Ended by the abort or by itself: both are the end.
+            let _ = task.await;
+        }
+        self.inner.services.close().await
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.is_open() {
+            Ok(())
+        } else {
+            Err(AppError::Closed {
+                app: self.inner.name.clone(),
+            }
+            .into())
+        }
+    }
+
+    /// Runs `task` until it ends or the app is closed.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.inner.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(task));
+    }
+}

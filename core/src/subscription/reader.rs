@@ -139,11 +139,20 @@ impl Subscription {
             Start::Now => self.store.head().await?,
             Start::After(position) => Some(position),
         };
-        self.place = Some(Place(start));
-        if start.is_some() {
-            // A start other than the origin is kept at once: after a crash it would mean another place.
-            self.ack(start).await?;
+        if let (Some((checkpoints, name)), true) =
+            (&self.checkpoints, self.options.start != Start::Origin)
+        {
+            // Kept at once, also as "nothing yet": after a crash `Now` would mean a later place, and what came in between would be lost.
+            checkpoints
+                .save(
+                    name.clone(),
+                    start,
+                    SaveCheckpoint::expected(Expected::Reset),
+                )
+                .await?;
+            self.saved = start;
         }
+        self.place = Some(Place(start));
         Ok(())
     }
 

@@ -1,0 +1,103 @@
+//! The message being handled: what is sent from inside a handler is caused by it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use uuid::Uuid;
+
+use super::Orkestra;
+use crate::{
+    clock::{Timestamp, derive_event_id},
+    message::{MessageError, MessageKind, Metadata, MetadataFields},
+};
+
+/// What a handler may know beside its payload.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub(super) app: Orkestra,
+    pub(super) handling: Arc<Handling>,
+    pub(super) attempt: u32,
+}
+
+impl Context {
+    /// The app: dispatch and publish through it.
+    pub fn app(&self) -> &Orkestra {
+        &self.app
+    }
+
+    /// The metadata of the message being handled.
+    pub fn metadata(&self) -> &Metadata {
+        &self.handling.metadata
+    }
+
+    /// The id of the message being handled.
+    pub fn message_id(&self) -> Uuid {
+        self.handling.id
+    }
+
+    /// The 1-based number of this attempt.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+/// A message being handled.
+#[derive(Debug)]
+pub(super) struct Handling {
+    pub(super) id: Uuid,
+    pub(super) kind: MessageKind,
+    pub(super) metadata: Metadata,
+    /// Events made so far in this attempt: their ids follow from the command's.
+    pub(super) events: AtomicU32,
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<Handling>;
+}
+
+/// Runs `future` as the handling of a message.
+pub(super) async fn handling<F: Future>(handling: Arc<Handling>, future: F) -> F::Output {
+    handling.events.store(0, Ordering::Relaxed);
+    CURRENT.scope(handling, future).await
+}
+
+/// The message being handled here, if any.
+pub(super) fn current() -> Option<Arc<Handling>> {
+    CURRENT.try_with(Arc::clone).ok()
+}
+
+/// What a sender says about a message beside its payload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stamping {
+    pub(super) id: Option<String>,
+    pub(super) fields: MetadataFields,
+}
+
+impl Stamping {
+    /// The id and the metadata of a message sent now.
+    pub(super) fn stamp(
+        &self,
+        app: &Orkestra,
+        kind: MessageKind,
+        now: Timestamp,
+    ) -> Result<(Uuid, Metadata), MessageError> {
+        let cause = current();
+        let id = match (&self.id, &cause) {
+            (Some(text), _) => crate::message::parse_message_id(text)?,
+            (None, Some(cause))
+                if kind == MessageKind::Event && cause.kind == MessageKind::Command =>
+            {
+                derive_event_id(cause.id, cause.events.fetch_add(1, Ordering::Relaxed))
+            }
+            (None, _) => app.inner.plan.ids.next_id(now),
+        };
+        let metadata = self.fields.resolve(
+            id,
+            now,
+            cause.as_deref().map(|cause| (&cause.metadata, cause.id)),
+        )?;
+        Ok((id, metadata))
+    }
+}

@@ -1,0 +1,238 @@
+//! One message to one handler: slots, attempts, waits, dead letters. The decisions are [`Delivery`]'s.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Envelope, Next, Orkestra,
+    context::{Context, Handling, handling},
+    handler::{Answer, HandlerError, Inbound},
+};
+use crate::{
+    Error,
+    delivery::{Addressed, Delivery, Next as Step},
+    message::MessageKind,
+    ports::{BusError, DeadLetter, DeadLetterReason, ErrorRecord},
+    registry::{HandlerIndex, HandlerInfo},
+    telemetry::names,
+};
+
+/// A message on its way to one handler.
+pub(super) struct Parcel {
+    pub(super) handler: HandlerIndex,
+    pub(super) inbound: Inbound,
+    pub(super) handling: Arc<Handling>,
+    pub(super) type_name: Arc<str>,
+    pub(super) delivery: Delivery,
+}
+
+/// What an attempt came to.
+pub(super) enum Attempt {
+    Done(Answer),
+    Retry(std::time::Duration),
+    GiveUp(DeadLetterReason, HandlerError),
+}
+
+impl Parcel {
+    fn info<'a>(&self, app: &'a Orkestra) -> &'a HandlerInfo {
+        app.inner.registry.handler(self.handler)
+    }
+
+    /// A slot of the handler; waits in line for one.
+    pub(super) async fn slot(&self, app: &Orkestra) -> Option<OwnedSemaphorePermit> {
+        let slots = Arc::clone(&app.inner.handlers[&self.handler].slots);
+        slots.acquire_owned().await.ok()
+    }
+
+    /// A slot if one is free now.
+    pub(super) fn try_slot(&self, app: &Orkestra) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&app.inner.handlers[&self.handler].slots)
+            .try_acquire_owned()
+            .ok()
+    }
+
+    /// Calls the handler once.
+    pub(super) async fn attempt(&mut self, app: &Orkestra) -> Attempt {
+        let attempt = self.delivery.begin();
+        let info = self.info(app);
+        let (span_name, type_key, id_key) = match self.handling.kind {
+            MessageKind::Command => (
+                names::COMMAND_HANDLE,
+                names::COMMAND_TYPE,
+                names::COMMAND_ID,
+            ),
+            MessageKind::Event => (names::EVENT_HANDLE, names::EVENT_TYPE, names::EVENT_ID),
+        };
+        let mut span = app.inner.plan.telemetry.span(span_name, || {
+            vec![
+                (type_key, self.type_name.to_string()),
+                (id_key, self.handling.id.to_string()),
+                (
+                    names::CORRELATION_ID,
+                    self.handling.metadata.correlation_id.to_string(),
+                ),
+                (names::HANDLER, info.full_name.clone()),
+            ]
+        });
+        let answer = self.call(app, attempt).await;
+        let Err(error) = answer else {
+            return Attempt::Done(answer);
+        };
+        span.fail(&error);
+        let now = app.inner.plan.clock.now();
+        let records = error.records();
+        let step = match &error {
+            HandlerError::Rejected(_) => return Attempt::Done(Err(error)),
+            HandlerError::RetryAfter(delay) => self.delivery.retry_after(*delay, records, now),
+            HandlerError::Failed(_) => {
+                let types: Vec<String> = records.iter().map(|r| r.error_type.clone()).collect();
+                self.delivery
+                    .failed(&types, records, now, app.inner.plan.ids.draw())
+            }
+        };
+        match step {
+            Step::Retry { after } => Attempt::Retry(after),
+            Step::DeadLetter { reason } => Attempt::GiveUp(reason, error),
+        }
+    }
+
+    async fn call(&self, app: &Orkestra, attempt: u32) -> Answer {
+        let info = self.info(app);
+        let context = Context {
+            app: app.clone(),
+            handling: Arc::clone(&self.handling),
+            attempt,
+        };
+        let call = &app.inner.handlers[&self.handler].call;
+        let inbound = self.inbound.clone();
+        let chain = &app.inner.around_handle;
+        let work = async {
+            if chain.is_empty() {
+                return handling(Arc::clone(&self.handling), call(inbound, context)).await;
+            }
+            let envelope = Envelope {
+                kind: self.handling.kind,
+                id: self.handling.id,
+                type_name: Arc::clone(&self.type_name),
+                topic: app
+                    .inner
+                    .registry
+                    .topic_for(&self.type_name)
+                    .unwrap_or_default(),
+                metadata: self.handling.metadata.clone(),
+                handler: Some(info.full_name.clone()),
+                attempt,
+            };
+            let inner = Next::new(chain, &envelope, move || call(inbound, context)).run();
+            handling(Arc::clone(&self.handling), inner).await
+        };
+        let Some(limit) = info.options.timeout else {
+            return work.await;
+        };
+        let work = std::pin::pin!(work);
+        match select(work, app.inner.plan.clock.sleep(limit)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(BusError::HandlerTimeout {
+                handler: info.full_name.clone(),
+                seconds: limit.as_secs_f64(),
+            }
+            .into()),
+        }
+    }
+
+    /// Attempts until there is an answer or the message is given up; its dead letter is recorded then.
+    pub(super) async fn to_the_end(&mut self, app: &Orkestra) -> Answer {
+        loop {
+            match self.attempt(app).await {
+                Attempt::Done(answer) => return answer,
+                Attempt::Retry(after) => self.wait(app, after).await,
+                Attempt::GiveUp(reason, error) => {
+                    self.give_up(app, reason).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits before the next attempt.
+    pub(super) async fn wait(&self, app: &Orkestra, after: std::time::Duration) {
+        let _span = app.inner.plan.telemetry.span(names::RETRY, || {
+            vec![(names::HANDLER, self.info(app).full_name.clone())]
+        });
+        app.inner.plan.clock.sleep(after).await;
+    }
+
+    /// Records the dead letter and tells those who want to know. It never fails: what cannot be recorded is logged.
+    pub(super) async fn give_up(&self, app: &Orkestra, reason: DeadLetterReason) {
+        let now = app.inner.plan.clock.now();
+        let body = app.body_of(self);
+        let letter = self.delivery.dead_letter(
+            reason,
+            Addressed {
+                id: app.inner.plan.ids.next_id(now),
+                handler: self.info(app).full_name.clone(),
+                kind: self.handling.kind,
+                message_id: self.handling.id,
+                type_name: self.type_name.to_string(),
+                topic: app
+                    .inner
+                    .registry
+                    .topic_for(&self.type_name)
+                    .unwrap_or_default(),
+                body: body.as_ref().ok().cloned(),
+                correlation_id: self.handling.metadata.correlation_id.to_string(),
+                trace_id: None,
+            },
+            now,
+        );
+        app.bury(with_error(letter, body)).await;
+    }
+}
+
+fn with_error(mut letter: DeadLetter, body: Result<Bytes, Error>) -> DeadLetter {
+    if let Err(error) = body {
+        letter.errors.push(ErrorRecord {
+            error_type: "MessageError".into(),
+            message: format!("the body could not be encoded: {error}"),
+            trace: String::new(),
+        });
+    }
+    letter
+}
+
+impl Orkestra {
+    /// The body of a parcel as on the wire.
+    fn body_of(&self, parcel: &Parcel) -> Result<Bytes, Error> {
+        self.encode_inbound(
+            &parcel.inbound,
+            parcel.handling.kind,
+            &parcel.type_name,
+            parcel.handling.id,
+            &parcel.handling.metadata,
+        )
+    }
+
+    /// Records `letter` and announces it.
+    pub(super) async fn bury(&self, letter: DeadLetter) {
+        let letter = match self
+            .inner
+            .services
+            .dead_letters
+            .record(letter.clone())
+            .await
+        {
+            Ok(letter) => letter,
+            Err(error) => {
+                tracing::error!(handler = letter.handler, message_id = %letter.message_id, %error, "a dead letter could not be recorded");
+                letter
+            }
+        };
+        tracing::warn!(handler = letter.handler, message_id = %letter.message_id, reason = letter.reason.as_str(), attempts = letter.attempts, "a message was given up");
+        for listener in &self.inner.on_dead_letter {
+            listener(&letter);
+        }
+    }
+}

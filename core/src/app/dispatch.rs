@@ -1,0 +1,322 @@
+//! Sending a command.
+
+use std::{
+    any::Any,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use uuid::Uuid;
+
+use super::{
+    Command, Envelope, HandlerError, Next, Orkestra,
+    context::{Handling, Stamping, current},
+    deliver::Parcel,
+    handler::{Answer, Inbound},
+};
+use crate::{
+    Error,
+    delivery::Delivery,
+    message::{
+        Command as CommandData, CommandEnvelope, Event as EventData, MessageKind, Metadata, wire,
+    },
+    ports::BusError,
+    telemetry::names,
+};
+
+/// A command about to be dispatched: `await` it for its handler's answer.
+#[derive(Debug)]
+#[must_use = "nothing is dispatched until this is awaited"]
+pub struct Dispatch<C> {
+    app: Orkestra,
+    command: C,
+    stamping: Stamping,
+    max_retries: Option<u32>,
+    timeout: Option<Duration>,
+}
+
+impl<C: Command> Dispatch<C> {
+    /// The command's id, a UUID. Default: a new one.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.stamping.id = Some(id.into());
+        self
+    }
+
+    /// Who acts.
+    pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
+        self.stamping.fields.actor_id = Some(actor_id.into());
+        self
+    }
+
+    /// What kind of actor: a lower-case word. Default `system`.
+    pub fn actor_type(mut self, actor_type: impl Into<String>) -> Self {
+        self.stamping.fields.actor_type = Some(actor_type.into());
+        self
+    }
+
+    /// Where the command comes from.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.stamping.fields.source = Some(source.into());
+        self
+    }
+
+    /// The chain that the command belongs to. Default: the one of the message being handled, else a new one.
+    pub fn correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
+        self.stamping.fields.correlation_id = Some(correlation_id.into());
+        self
+    }
+
+    /// Retries, whatever the handler says.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = Some(max_retries);
+        self
+    }
+
+    /// The longest to wait for the answer; the command may be handled all the same.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    async fn run(self) -> Result<C::Output, Error> {
+        let Self {
+            app,
+            command,
+            stamping,
+            max_retries,
+            timeout,
+        } = self;
+        app.check()?;
+        let now = app.inner.plan.clock.now();
+        let (id, metadata) = stamping.stamp(&app, MessageKind::Command, now)?;
+        let work = app.dispatch_inbound(
+            Inbound::Typed(Arc::new(command)),
+            C::TYPE_NAME.into(),
+            id,
+            metadata,
+            max_retries,
+        );
+        let answer = match timeout {
+            None => work.await,
+            Some(limit) => {
+                let work = std::pin::pin!(work);
+                match select(work, app.inner.plan.clock.sleep(limit)).await {
+                    Either::Left((answer, _)) => answer,
+                    Either::Right(((), _)) => {
+                        return Err(BusError::DispatchTimeout {
+                            topic: app.topic_for::<C>()?,
+                            seconds: limit.as_secs_f64(),
+                        }
+                        .into());
+                    }
+                }
+            }
+        }?;
+        match answer.downcast::<C::Output>() {
+            Ok(output) => Ok(*output),
+            Err(_) => Err(BusError::InvalidHandler {
+                handler: app.topic_for::<C>()?,
+                reason: format!(
+                    "its answer is not the command's output, {}",
+                    std::any::type_name::<C::Output>()
+                ),
+            }
+            .into()),
+        }
+    }
+}
+
+impl<C: Command> IntoFuture for Dispatch<C> {
+    type Output = Result<C::Output, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// A command that was accepted and is handled behind.
+#[derive(Debug)]
+pub struct Sent {
+    id: Uuid,
+    answer: tokio::sync::oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Sent {
+    /// The command's id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Waits until the command is handled, refused or given up.
+    ///
+    /// # Errors
+    /// The handler's error.
+    pub async fn settled(self) -> Result<(), Error> {
+        self.answer.await.unwrap_or_else(|_| {
+            Err(crate::AppError::Closed {
+                app: "the app".into(),
+            }
+            .into())
+        })
+    }
+}
+
+impl Orkestra {
+    /// Sends `command` to its handler and waits for the answer, retries included.
+    pub fn dispatch<C: Command>(&self, command: C) -> Dispatch<C> {
+        Dispatch {
+            app: self.clone(),
+            command,
+            stamping: Stamping::default(),
+            max_retries: None,
+            timeout: None,
+        }
+    }
+
+    /// Accepts `command` and returns; it is handled behind. In process that means: it is lost when the process ends first.
+    ///
+    /// # Errors
+    /// [`BusError::NoHandler`], [`AppError::Closed`](crate::AppError::Closed).
+    pub fn send<C: Command>(&self, command: C) -> Result<Sent, Error> {
+        self.check()?;
+        self.inner.registry.command_handler(C::TYPE_NAME)?;
+        let now = self.inner.plan.clock.now();
+        let (id, metadata) = Stamping::default().stamp(self, MessageKind::Command, now)?;
+        let (report, answer) = tokio::sync::oneshot::channel();
+        let app = self.clone();
+        self.spawn(async move {
+            let result = app
+                .dispatch_inbound(
+                    Inbound::Typed(Arc::new(command)),
+                    C::TYPE_NAME.into(),
+                    id,
+                    metadata,
+                    None,
+                )
+                .await;
+            // Nobody has to ask how it ended.
+            let _ = report.send(result.map(drop));
+        });
+        Ok(Sent { id, answer })
+    }
+
+    async fn dispatch_inbound(
+        &self,
+        inbound: Inbound,
+        type_name: Arc<str>,
+        id: Uuid,
+        metadata: Metadata,
+        max_retries: Option<u32>,
+    ) -> Result<Box<dyn Any + Send>, Error> {
+        let mut span = self.inner.plan.telemetry.span(names::COMMAND_DISPATCH, || {
+            vec![
+                (names::COMMAND_TYPE, type_name.to_string()),
+                (names::COMMAND_ID, id.to_string()),
+                (names::CORRELATION_ID, metadata.correlation_id.to_string()),
+            ]
+        });
+        let handler = self.inner.registry.command_handler(&type_name)?;
+        let options = &self.inner.registry.handler(handler).options;
+        let mut parcel = Parcel {
+            handler,
+            inbound,
+            type_name: Arc::clone(&type_name),
+            delivery: Delivery::new(&options.policy, MessageKind::Command, max_retries),
+            handling: Arc::new(Handling {
+                id,
+                kind: MessageKind::Command,
+                metadata: metadata.clone(),
+                events: AtomicU32::new(0),
+            }),
+        };
+        let answer: Answer = if self.inner.around_send.is_empty() {
+            self.in_a_slot(&mut parcel).await
+        } else {
+            let envelope = Envelope {
+                kind: MessageKind::Command,
+                id,
+                topic: self.inner.registry.topic_for(&type_name)?,
+                type_name,
+                metadata,
+                handler: None,
+                attempt: 0,
+            };
+            Next::new(&self.inner.around_send, &envelope, || {
+                Box::pin(self.in_a_slot(&mut parcel))
+            })
+            .run()
+            .await
+        };
+        answer.map_err(|error| {
+            span.fail(&error);
+            Error::from(error)
+        })
+    }
+
+    async fn in_a_slot(&self, parcel: &mut Parcel) -> Answer {
+        // Inside a handler waiting for a slot could wait for oneself: DESIGN decision on concurrency.
+        let _slot = if current().is_some() {
+            parcel.try_slot(self)
+        } else {
+            parcel.slot(self).await
+        };
+        parcel.to_the_end(self).await
+    }
+
+    /// The body of a message as on the wire.
+    pub(super) fn encode_inbound(
+        &self,
+        inbound: &Inbound,
+        kind: MessageKind,
+        type_name: &Arc<str>,
+        id: Uuid,
+        metadata: &Metadata,
+    ) -> Result<Bytes, Error> {
+        let data = self.data_of(inbound, type_name, id, metadata)?;
+        Ok(match kind {
+            MessageKind::Event => wire::encode_event(&data)?,
+            MessageKind::Command => wire::encode_command(&CommandEnvelope::new(CommandData {
+                id: data.id,
+                type_name: Arc::clone(&data.type_name),
+                params: data.data.clone(),
+                metadata: data.metadata.clone(),
+            }))?,
+        })
+    }
+
+    /// A message as data, encoded if it is not yet.
+    pub(super) fn data_of(
+        &self,
+        inbound: &Inbound,
+        type_name: &Arc<str>,
+        id: Uuid,
+        metadata: &Metadata,
+    ) -> Result<Arc<EventData>, Error> {
+        match inbound {
+            Inbound::Data(data) => Ok(Arc::clone(data)),
+            Inbound::Typed(value) => {
+                let encoded = self
+                    .inner
+                    .encoders
+                    .get(&**type_name)
+                    .and_then(|encode| encode(value.as_ref(), self.inner.plan.limits));
+                let (version, data) = encoded.ok_or_else(|| {
+                    HandlerError::text(format!("{type_name} is not known to the app"))
+                })??;
+                Ok(Arc::new(EventData {
+                    id,
+                    type_name: Arc::clone(type_name),
+                    version,
+                    data,
+                    metadata: metadata.clone(),
+                    occurred_at: metadata.issued_at,
+                }))
+            }
+        }
+    }
+}

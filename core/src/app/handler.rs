@@ -1,0 +1,160 @@
+//! What a handler is and how it ends.
+
+use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{Context, EventSet};
+use crate::{
+    message::{Event as EventData, MessageError},
+    ports::{BusError, ErrorRecord},
+};
+
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a handler answers, its type forgotten.
+pub type Answer = Result<Box<dyn Any + Send>, HandlerError>;
+
+/// A business refusal: no retry, no dead letter, the caller gets [`BusError::Rejected`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Why, for people.
+    pub reason: String,
+    /// More facts.
+    pub data: Value,
+}
+
+impl Reject {
+    /// Refuses for `reason`.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            data: Value::Null,
+        }
+    }
+}
+
+/// The handler wants to be called again after a while. This uses up no retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryAfter(pub Duration);
+
+/// How a handler ends when not with success. Any error becomes [`HandlerError::Failed`] by `?`.
+#[derive(Debug, Clone)]
+pub enum HandlerError {
+    /// Refused.
+    Rejected(Reject),
+    /// To be called again later.
+    RetryAfter(Duration),
+    /// Failed; retried by policy.
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl HandlerError {
+    /// A failure that is only known as text.
+    pub fn text(message: impl Into<String>) -> Self {
+        Self::Failed(Arc::new(crate::code::Cause::text(message)))
+    }
+
+    pub(super) fn records(&self) -> Vec<ErrorRecord> {
+        let record = |message: String| ErrorRecord {
+            error_type: "HandlerError".into(),
+            message,
+            trace: String::new(),
+        };
+        match self {
+            Self::Rejected(reject) => vec![record(reject.reason.clone())],
+            Self::RetryAfter(delay) => vec![record(format!("asked for a retry in {delay:?}"))],
+            Self::Failed(error) => {
+                let mut records = vec![record(error.to_string())];
+                let mut source = error.source();
+                while let Some(error) = source {
+                    records.push(record(error.to_string()));
+                    source = error.source();
+                }
+                records
+            }
+        }
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(reject) => write!(f, "rejected: {}", reject.reason),
+            Self::RetryAfter(delay) => write!(f, "retry after {delay:?}"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+impl From<Reject> for HandlerError {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+impl From<RetryAfter> for HandlerError {
+    fn from(RetryAfter(delay): RetryAfter) -> Self {
+        Self::RetryAfter(delay)
+    }
+}
+
+impl From<HandlerError> for crate::Error {
+    fn from(error: HandlerError) -> Self {
+        match error {
+            HandlerError::Rejected(reject) => Self::Bus(BusError::Rejected {
+                reason: reject.reason,
+                data: reject.data,
+            }),
+            HandlerError::RetryAfter(delay) => Self::Handler(Arc::new(crate::code::Cause::text(
+                format!("retry after {delay:?}"),
+            ))),
+            HandlerError::Failed(error) => match error.downcast_ref::<crate::Error>() {
+                Some(own) => own.clone(),
+                None => Self::Handler(error),
+            },
+        }
+    }
+}
+
+/// A message on its way into a handler: the sender's own value, or its data.
+#[derive(Clone)]
+pub(super) enum Inbound {
+    Typed(Arc<dyn Any + Send + Sync>),
+    Data(Arc<EventData>),
+}
+
+/// A handler, its types forgotten.
+pub(super) type Erased = Arc<dyn Fn(Inbound, Context) -> BoxFuture<Answer> + Send + Sync>;
+
+pub(super) fn erase_event<S, F, Fut>(f: F) -> Erased
+where
+    S: EventSet,
+    F: Fn(S, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    Arc::new(move |inbound, context| {
+        let event = match &inbound {
+            Inbound::Typed(value) => Ok(S::from_typed(value.as_ref())),
+            Inbound::Data(data) => S::from_json(&data.type_name, data.version, &data.data),
+        };
+        match event {
+            Ok(Some(event)) => {
+                let future = f(event, context);
+                Box::pin(async move { future.await.map(|()| Box::new(()) as Box<dyn Any + Send>) })
+            }
+            Ok(None) => Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) }),
+            Err(error) => fail(error),
+        }
+    })
+}
+
+fn fail(error: MessageError) -> BoxFuture<Answer> {
+    Box::pin(async move { Err(HandlerError::from(error)) })
+}

@@ -1,0 +1,307 @@
+//! Publishing an event: now, to every handler that wants it, each for itself.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU32},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Envelope, Event, Next, Orkestra,
+    context::{Handling, Stamping, current},
+    deliver::{Attempt, Parcel},
+    handler::Inbound,
+    typed::encode,
+};
+use crate::{
+    Error,
+    delivery::Delivery,
+    message::{EventStatus, HandlerState, MessageKind, Metadata},
+    registry::HandlerIndex,
+    telemetry::names,
+};
+
+/// An event about to be published: `await` it.
+#[derive(Debug)]
+#[must_use = "nothing is published until this is awaited"]
+pub struct Publish<E> {
+    app: Orkestra,
+    event: E,
+    stamping: Stamping,
+}
+
+impl<E: Event> Publish<E> {
+    /// The event's id, a UUID. Default: a new one, or derived from the command being handled.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.stamping.id = Some(id.into());
+        self
+    }
+
+    /// Who acts.
+    pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
+        self.stamping.fields.actor_id = Some(actor_id.into());
+        self
+    }
+
+    /// Where the event comes from.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.stamping.fields.source = Some(source.into());
+        self
+    }
+
+    /// The chain that the event belongs to.
+    pub fn correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
+        self.stamping.fields.correlation_id = Some(correlation_id.into());
+        self
+    }
+}
+
+impl<E: Event> IntoFuture for Publish<E> {
+    type Output = Result<Published, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.app.check()?;
+            let now = self.app.inner.plan.clock.now();
+            let (id, metadata) = self.stamping.stamp(&self.app, MessageKind::Event, now)?;
+            self.app.publish_event(self.event, id, metadata).await
+        })
+    }
+}
+
+/// What becomes of a published event.
+#[derive(Debug, Clone)]
+pub struct Published {
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    id: Uuid,
+    metadata: Metadata,
+    handlers: Mutex<Vec<(String, HandlerState)>>,
+    changed: Notify,
+}
+
+impl Published {
+    /// The event's id.
+    pub fn id(&self) -> Uuid {
+        self.state.id
+    }
+
+    /// The event's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.state.metadata
+    }
+
+    /// Each handler's full name and state, in order of registration.
+    pub fn handlers(&self) -> Vec<(String, HandlerState)> {
+        self.state.handlers.lock().clone()
+    }
+
+    /// Where the event stands.
+    pub fn status(&self) -> EventStatus {
+        EventStatus::of(self.state.handlers.lock().iter().map(|(_, s)| *s))
+    }
+
+    /// Waits until every handler has succeeded or given up, and returns where the event stands then.
+    pub async fn settled(&self) -> EventStatus {
+        loop {
+            let changed = self.state.changed.notified();
+            let status = self.status();
+            if status != EventStatus::Published {
+                return status;
+            }
+            changed.await;
+        }
+    }
+
+    fn set(&self, index: usize, state: HandlerState) {
+        if let Some(entry) = self.state.handlers.lock().get_mut(index) {
+            entry.1 = state;
+        }
+        self.state.changed.notify_waiters();
+    }
+}
+
+impl Orkestra {
+    /// Publishes `event` through the bus, now, not stored. Waits for the first attempt of each handler; retries go on behind. It does not
+    /// fail because a handler does.
+    pub fn publish<E: Event>(&self, event: E) -> Publish<E> {
+        Publish {
+            app: self.clone(),
+            event,
+            stamping: Stamping::default(),
+        }
+    }
+
+    async fn publish_event<E: Event>(
+        &self,
+        event: E,
+        id: Uuid,
+        metadata: Metadata,
+    ) -> Result<Published, Error> {
+        let type_name: Arc<str> = E::TYPE_NAME.into();
+        let _span = self.inner.plan.telemetry.span(names::EVENT_PUBLISH, || {
+            vec![
+                (names::EVENT_TYPE, type_name.to_string()),
+                (names::EVENT_ID, id.to_string()),
+                (names::CORRELATION_ID, metadata.correlation_id.to_string()),
+            ]
+        });
+        let handlers = self.inner.registry.event_handlers(&type_name);
+        let inbound = Inbound::Typed(Arc::new(event.clone()));
+        let published = Published {
+            state: Arc::new(State {
+                id,
+                metadata: metadata.clone(),
+                handlers: Mutex::new(
+                    handlers
+                        .iter()
+                        .map(|h| {
+                            let info = self.inner.registry.handler(*h);
+                            (info.full_name.clone(), HandlerState::Pending)
+                        })
+                        .collect(),
+                ),
+                changed: Notify::new(),
+            }),
+        };
+        // A handler of patterns takes the event as data; it is encoded once, and only if there is one.
+        let mut data = None;
+        let mut parcels = Vec::with_capacity(handlers.len());
+        for handler in handlers {
+            let inbound = if self.inner.data_handlers.contains(&handler) {
+                let data = match &data {
+                    Some(data) => Arc::clone(data),
+                    None => {
+                        let made = Arc::new(crate::message::Event {
+                            id,
+                            type_name: Arc::clone(&type_name),
+                            version: E::VERSION,
+                            data: encode(&event, self.inner.plan.limits)?,
+                            metadata: metadata.clone(),
+                            occurred_at: metadata.issued_at,
+                        });
+                        data = Some(Arc::clone(&made));
+                        made
+                    }
+                };
+                Inbound::Data(data)
+            } else {
+                inbound.clone()
+            };
+            parcels.push(self.event_parcel(handler, inbound, &type_name, id, &metadata));
+        }
+        if self.inner.around_send.is_empty() {
+            self.first_attempts(parcels, &published).await;
+            return Ok(published);
+        }
+        let envelope = Envelope {
+            kind: MessageKind::Event,
+            id,
+            topic: self.inner.registry.topic_for(&type_name)?,
+            type_name,
+            metadata,
+            handler: None,
+            attempt: 0,
+        };
+        let inner = published.clone();
+        Next::new(&self.inner.around_send, &envelope, move || {
+            Box::pin(async move {
+                self.first_attempts(parcels, &inner).await;
+                Ok(Box::new(()) as Box<dyn std::any::Any + Send>)
+            })
+        })
+        .run()
+        .await?;
+        Ok(published)
+    }
+
+    pub(super) fn event_parcel(
+        &self,
+        handler: HandlerIndex,
+        inbound: Inbound,
+        type_name: &Arc<str>,
+        id: Uuid,
+        metadata: &Metadata,
+    ) -> Parcel {
+        let options = &self.inner.registry.handler(handler).options;
+        Parcel {
+            handler,
+            inbound,
+            type_name: Arc::clone(type_name),
+            delivery: Delivery::new(&options.policy, MessageKind::Event, None),
+            handling: Arc::new(Handling {
+                id,
+                kind: MessageKind::Event,
+                metadata: metadata.clone(),
+                events: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    async fn first_attempts(&self, parcels: Vec<Parcel>, published: &Published) {
+        let nested = current().is_some();
+        for (index, mut parcel) in parcels.into_iter().enumerate() {
+            let slot = match parcel.try_slot(self) {
+                Some(slot) => Some(slot),
+                // Inside a handler waiting for a busy one could wait for oneself: the delivery queues behind it.
+                None if nested => {
+                    let (app, published) = (self.clone(), published.clone());
+                    self.spawn(async move { app.go_on(parcel, index, &published).await });
+                    continue;
+                }
+                None => parcel.slot(self).await,
+            };
+            published.set(index, HandlerState::Processing);
+            let attempt = parcel.attempt(self).await;
+            drop(slot);
+            match attempt {
+                Attempt::Retry(after) => {
+                    published.set(index, HandlerState::Pending);
+                    let (app, published) = (self.clone(), published.clone());
+                    self.spawn(async move {
+                        parcel.wait(&app, after).await;
+                        app.go_on(parcel, index, &published).await;
+                    });
+                }
+                done => self.settle(&parcel, index, published, done).await,
+            }
+        }
+    }
+
+    async fn go_on(&self, mut parcel: Parcel, index: usize, published: &Published) {
+        loop {
+            let slot = parcel.slot(self).await;
+            published.set(index, HandlerState::Processing);
+            let attempt = parcel.attempt(self).await;
+            drop(slot);
+            match attempt {
+                Attempt::Retry(after) => {
+                    published.set(index, HandlerState::Pending);
+                    parcel.wait(self, after).await;
+                }
+                done => return self.settle(&parcel, index, published, done).await,
+            }
+        }
+    }
+
+    async fn settle(&self, parcel: &Parcel, index: usize, published: &Published, done: Attempt) {
+        let state = match done {
+            Attempt::Done(Ok(_)) => HandlerState::Succeeded,
+            // An event handler that refuses an event passes it over.
+            Attempt::Done(Err(_)) | Attempt::Retry(_) => HandlerState::Skipped,
+            Attempt::GiveUp(reason, _) => {
+                parcel.give_up(self, reason).await;
+                HandlerState::Failed
+            }
+        };
+        published.set(index, state);
+    }
+}
