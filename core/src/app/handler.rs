@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use super::{Context, EventSet};
 use crate::{
+    AppError,
+    aggregate::AggregateError,
     message::{Event as EventData, MessageError},
-    ports::{BusError, ErrorRecord},
+    ports::{BusError, ErrorRecord, StoreError},
+    subscription::SubscriptionError,
 };
 
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -115,12 +118,32 @@ impl From<HandlerError> for crate::Error {
             HandlerError::RetryAfter(delay) => Self::Handler(Arc::new(crate::code::Cause::text(
                 format!("retry after {delay:?}"),
             ))),
-            HandlerError::Failed(error) => match error.downcast_ref::<crate::Error>() {
-                Some(own) => own.clone(),
-                None => Self::Handler(error),
-            },
+            HandlerError::Failed(error) => own(&*error).unwrap_or(Self::Handler(error)),
         }
     }
+}
+
+/// An error of ours that a handler passed on, as what it is.
+fn own(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<crate::Error> {
+    macro_rules! first_of {
+        ($($layer:ty),+) => {
+            $(
+                if let Some(error) = error.downcast_ref::<$layer>() {
+                    return Some(error.clone().into());
+                }
+            )+
+        };
+    }
+    first_of!(
+        crate::Error,
+        MessageError,
+        BusError,
+        StoreError,
+        AggregateError,
+        SubscriptionError,
+        AppError
+    );
+    None
 }
 
 /// A message on its way into a handler: the sender's own value, or its data.

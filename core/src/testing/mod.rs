@@ -28,10 +28,12 @@ pub mod checkpoint_store;
 pub mod dead_letter_store;
 pub mod event_store;
 pub mod lease_store;
+mod scenario;
 pub mod snapshot_store;
 
 pub use block_on::{Started, block_on};
 pub use fixture::Fixture;
+pub use scenario::Scenario;
 
 /// Says on the test's output that a case does not apply to this adapter.
 #[expect(clippy::print_stdout, reason = "a skip must be seen in the report")]

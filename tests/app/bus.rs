@@ -1,0 +1,497 @@
+//! K: the bus in process.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use orkestra::{
+    Context, Envelope, Error, HandlerError, Middleware, MiddlewareFuture, Next, Orkestra, Reject,
+    RetryAfter,
+    code::Coded,
+    message::{EventStatus, HandlerState},
+    ports::{BusError, DeadLetterFilter},
+};
+
+use crate::{
+    shop::{OrderPlaced, PlaceOrder, Store, until},
+    suite,
+};
+
+fn order() -> PlaceOrder {
+    PlaceOrder {
+        product_id: "sku_42".into(),
+    }
+}
+
+fn placed() -> OrderPlaced {
+    OrderPlaced {
+        order_id: "o-1".into(),
+    }
+}
+
+async fn letters(app: &Orkestra) -> usize {
+    let letters = app.dead_letters();
+    letters
+        .list(DeadLetterFilter::default())
+        .await
+        .unwrap()
+        .total
+}
+
+/// A handler of `PlaceOrder` that fails the first `failures` times, and counts its calls.
+fn failing(store: &Store, failures: u32) -> (orkestra::Builder, Arc<AtomicU32>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let app = store
+        .app()
+        .command_handler(move |_: PlaceOrder, context: Context| {
+            let call = count.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                assert_eq!(context.attempt(), call);
+                if call <= failures {
+                    return Err(HandlerError::text("the stock is away"));
+                }
+                Ok("o-1".to_owned())
+            }
+        });
+    (app, calls)
+}
+
+async fn k01_a_command_with_one_handler_gives_its_result(store: Arc<Store>) {
+    let (app, _) = failing(&store, 0);
+    let app = app.start().await.unwrap();
+
+    let answer = app.dispatch(order()).actor_id("user_123").await.unwrap();
+
+    assert_eq!(answer, "o-1");
+    app.close().await.unwrap();
+}
+
+async fn k02_a_command_without_a_handler_names_its_topic(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+
+    let error = app.dispatch(order()).await.unwrap_err();
+
+    assert_eq!(error.code(), "ORK_BUS_NO_HANDLER");
+    assert_eq!(
+        error.to_string(),
+        "no handler for orders.commands.place_order"
+    );
+}
+
+async fn k03_a_second_handler_for_a_command_is_an_error_at_registration(store: Arc<Store>) {
+    let handler = |_: PlaceOrder, _: Context| async { Ok(String::new()) };
+
+    let app = store
+        .app()
+        .command_handler(handler)
+        .command_handler(handler);
+
+    let error = app.start().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Bus(BusError::DuplicateHandler { .. })),
+        "{error}"
+    );
+}
+
+async fn k04_a_failure_without_retries_is_a_dead_letter(store: Arc<Store>) {
+    let (app, calls) = failing(&store, 1);
+    let app = app.start().await.unwrap();
+
+    let error = app.dispatch(order()).await.unwrap_err();
+
+    assert!(matches!(error, Error::Handler(_)), "{error}");
+    assert_eq!(error.to_string(), "the stock is away");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(letters(&app).await, 1);
+}
+
+async fn k04_two_retries_reach_the_third_attempt(store: Arc<Store>) {
+    let (app, calls) = failing(&store, 2);
+    let app = app.max_retries(2).start().await.unwrap();
+    let answer = tokio::spawn({
+        let app = app.clone();
+        async move { app.dispatch(order()).await }
+    });
+
+    store.advance_until(|| answer.is_finished()).await;
+
+    assert_eq!(answer.await.unwrap().unwrap(), "o-1");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    assert_eq!(letters(&app).await, 0);
+}
+
+async fn k04_the_senders_retries_come_before_the_handlers(store: Arc<Store>) {
+    let (app, calls) = failing(&store, 9);
+    let app = app.max_retries(5).start().await.unwrap();
+    let answer = tokio::spawn({
+        let app = app.clone();
+        async move { app.dispatch(order()).max_retries(1).await }
+    });
+
+    store.advance_until(|| answer.is_finished()).await;
+
+    assert!(answer.await.unwrap().is_err());
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_eq!(letters(&app).await, 1);
+}
+
+async fn k05_a_rejection_is_no_failure(store: Arc<Store>) {
+    let app = store
+        .app()
+        .command_handler(|_: PlaceOrder, _: Context| async { Err(Reject::new("sold out").into()) })
+        .max_retries(3)
+        .start()
+        .await
+        .unwrap();
+
+    let error = app.dispatch(order()).await.unwrap_err();
+
+    assert_eq!(error.code(), "ORK_BUS_REJECTED");
+    assert_eq!(error.to_string(), "rejected: sold out");
+    assert_eq!(letters(&app).await, 0);
+}
+
+async fn k06_one_handlers_failure_does_not_affect_the_others(store: Arc<Store>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str, fails: bool| {
+        let calls = Arc::clone(&calls);
+        move |_: OrderPlaced, _: Context| {
+            calls.lock().unwrap().push(name);
+            async move {
+                if fails {
+                    return Err(HandlerError::text("no mail today"));
+                }
+                Ok(())
+            }
+        }
+    };
+    let app = store
+        .app()
+        .event_handler("first", note("first", false))
+        .event_handler("middle", note("middle", true))
+        .max_retries(1)
+        .event_handler("last", note("last", false))
+        .start()
+        .await
+        .unwrap();
+
+    let published = app.publish(placed()).await.unwrap();
+    assert_eq!(published.status(), EventStatus::Published);
+    let settled = tokio::spawn({
+        let published = published.clone();
+        async move { published.settled().await }
+    });
+    store.advance_until(|| settled.is_finished()).await;
+
+    assert_eq!(settled.await.unwrap(), EventStatus::PartiallyHandled);
+    let states: Vec<_> = published
+        .handlers()
+        .into_iter()
+        .map(|(_, state)| state)
+        .collect();
+    assert_eq!(
+        states,
+        [
+            HandlerState::Succeeded,
+            HandlerState::Failed,
+            HandlerState::Succeeded
+        ]
+    );
+    assert_eq!(
+        *calls.lock().unwrap(),
+        ["first", "middle", "last", "middle"]
+    );
+    assert_eq!(letters(&app).await, 1);
+}
+
+async fn k07_each_matching_handler_gets_an_event_once(store: Arc<Store>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let calls = Arc::clone(&calls);
+        move |event: Arc<orkestra::message::Event>, _: Context| {
+            calls.lock().unwrap().push((name, event.data.clone()));
+            async { Ok(()) }
+        }
+    };
+    let app = store
+        .app()
+        .topic_handler("exact", "orders.events.order_placed", note("exact"))
+        .topic_handler("star", "orders.*.order_placed", note("star"))
+        .topic_handler("hash", "#", note("hash"))
+        .topic_handler("other", "billing.#", note("other"))
+        .start()
+        .await
+        .unwrap();
+
+    app.publish(placed()).await.unwrap();
+
+    let calls = calls.lock().unwrap();
+    assert_eq!(
+        calls.iter().map(|c| c.0).collect::<Vec<_>>(),
+        ["exact", "star", "hash"]
+    );
+    assert_eq!(calls[0].1, r#"{"order_id":"o-1"}"#);
+}
+
+async fn k17_one_consumer_keeps_the_order(store: Arc<Store>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let running = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .event_handler("ordered", {
+            let (seen, running) = (Arc::clone(&seen), Arc::clone(&running));
+            move |event: OrderPlaced, _: Context| {
+                let (seen, running) = (Arc::clone(&seen), Arc::clone(&running));
+                async move {
+                    assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+                    tokio::task::yield_now().await;
+                    seen.lock().unwrap().push(event.order_id);
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let expected: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+
+    let all = expected.iter().map(|order_id| {
+        let event = OrderPlaced {
+            order_id: order_id.clone(),
+        };
+        app.publish(event).into_future()
+    });
+    futures_util::future::join_all(all).await;
+
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+async fn retry_after_comes_back_when_asked_and_uses_up_no_retry(store: Arc<Store>) {
+    let start = store.clock.clone();
+    let calls = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .command_handler({
+            let calls = Arc::clone(&calls);
+            move |_: PlaceOrder, _: Context| {
+                let call = calls.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    if call == 0 {
+                        return Err(RetryAfter(Duration::from_secs(60)).into());
+                    }
+                    Ok("later".to_owned())
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let before = orkestra::clock::Clock::monotonic(&start);
+    let answer = tokio::spawn({
+        let app = app.clone();
+        async move { app.dispatch(order()).await }
+    });
+
+    store.advance_until(|| answer.is_finished()).await;
+
+    assert_eq!(answer.await.unwrap().unwrap(), "later");
+    let waited = orkestra::clock::Clock::monotonic(&start) - before;
+    assert_eq!(waited, Duration::from_secs(60));
+}
+
+async fn a_handler_that_runs_too_long_is_timed_out(store: Arc<Store>) {
+    let app = store
+        .app()
+        .command_handler(|_: PlaceOrder, _: Context| std::future::pending())
+        .timeout(Duration::from_secs(5))
+        .start()
+        .await
+        .unwrap();
+    let answer = tokio::spawn({
+        let app = app.clone();
+        async move { app.dispatch(order()).await }
+    });
+
+    store.advance_until(|| answer.is_finished()).await;
+
+    assert_eq!(
+        answer.await.unwrap().unwrap_err().code(),
+        "ORK_BUS_HANDLER_TIMEOUT"
+    );
+    assert_eq!(letters(&app).await, 1);
+}
+
+async fn what_is_sent_inside_a_handler_is_caused_by_it(store: Arc<Store>) {
+    let seen = Arc::new(Mutex::new(None));
+    let app = store
+        .app()
+        .command_handler(|_: PlaceOrder, context: Context| async move {
+            context.app().publish(placed()).await?;
+            Ok(context.message_id().to_string())
+        })
+        .event_handler("mail", {
+            let seen = Arc::clone(&seen);
+            move |_: OrderPlaced, context: Context| {
+                *seen.lock().unwrap() = Some((context.message_id(), context.metadata().clone()));
+                async { Ok(()) }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+
+    let id = app
+        .dispatch(order())
+        .actor_id("user_123")
+        .source("web")
+        .await
+        .unwrap();
+
+    let (event_id, metadata) = seen.lock().unwrap().clone().unwrap();
+    assert_eq!(metadata.causation_id.unwrap().to_string(), id);
+    assert_eq!(metadata.correlation_id.to_string(), id);
+    assert_eq!(metadata.actor_id.as_deref(), Some("user_123"));
+    assert_eq!(metadata.source.as_deref(), Some("web"));
+    assert_eq!(
+        event_id,
+        orkestra::clock::derive_event_id(id.parse().unwrap(), 0)
+    );
+}
+
+async fn a_handler_that_publishes_to_itself_does_not_wait_for_itself(store: Arc<Store>) {
+    let count = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .event_handler("again", {
+            let count = Arc::clone(&count);
+            move |event: OrderPlaced, context: Context| {
+                let call = count.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    if call < 3 {
+                        context.app().publish(event).await?;
+                    }
+                    Ok(())
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+
+    app.publish(placed()).await.unwrap();
+
+    until(|| count.load(Ordering::SeqCst) == 4).await;
+}
+
+struct Noting(&'static str, Arc<Mutex<Vec<String>>>);
+
+impl Middleware for Noting {
+    fn around<'a>(&'a self, envelope: &'a Envelope, next: Next<'a>) -> MiddlewareFuture<'a> {
+        Box::pin(async move {
+            let note = |when| {
+                let line = format!("{when} {} {} {}", self.0, envelope.topic, envelope.attempt);
+                self.1.lock().unwrap().push(line);
+            };
+            note("before");
+            let answer = next.run().await;
+            note("after");
+            answer
+        })
+    }
+}
+
+async fn middleware_runs_around_sending_and_handling_in_order(store: Arc<Store>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let (app, _) = failing(&store, 0);
+    let app = app
+        .around_send(Noting("one", Arc::clone(&lines)))
+        .around_send(Noting("two", Arc::clone(&lines)))
+        .around_handle(Noting("three", Arc::clone(&lines)))
+        .start()
+        .await
+        .unwrap();
+
+    app.dispatch(order()).await.unwrap();
+
+    let topic = "orders.commands.place_order";
+    assert_eq!(
+        *lines.lock().unwrap(),
+        [
+            format!("before one {topic} 0"),
+            format!("before two {topic} 0"),
+            format!("before three {topic} 1"),
+            format!("after three {topic} 1"),
+            format!("after two {topic} 0"),
+            format!("after one {topic} 0"),
+        ]
+    );
+}
+
+async fn after_close_everything_is_refused_and_closing_again_is_harmless(store: Arc<Store>) {
+    let (app, _) = failing(&store, 0);
+    let app = app.start().await.unwrap();
+
+    app.close().await.unwrap();
+    app.close().await.unwrap();
+
+    assert_eq!(
+        app.dispatch(order()).await.unwrap_err().code(),
+        "ORK_APP_CLOSED"
+    );
+    assert_eq!(
+        app.publish(placed()).await.unwrap_err().code(),
+        "ORK_APP_CLOSED"
+    );
+    assert_eq!(app.send(order()).unwrap_err().code(), "ORK_APP_CLOSED");
+}
+
+async fn send_returns_once_accepted(store: Arc<Store>) {
+    let (app, calls) = failing(&store, 0);
+    let app = app.start().await.unwrap();
+
+    let sent = app.send(order()).unwrap();
+
+    sent.settled().await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+async fn ids_that_are_no_ids_are_refused(store: Arc<Store>) {
+    let (app, _) = failing(&store, 0);
+    let app = app.start().await.unwrap();
+
+    let error = app.dispatch(order()).id("order-1").await.unwrap_err();
+    assert_eq!(error.code(), "ORK_MESSAGE_INVALID_ID");
+    let error = app
+        .dispatch(order())
+        .actor_type("Big Boss")
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "ORK_MESSAGE_INVALID_METADATA");
+}
+
+suite! {
+    k01_a_command_with_one_handler_gives_its_result,
+    k02_a_command_without_a_handler_names_its_topic,
+    k03_a_second_handler_for_a_command_is_an_error_at_registration,
+    k04_a_failure_without_retries_is_a_dead_letter,
+    k04_two_retries_reach_the_third_attempt,
+    k04_the_senders_retries_come_before_the_handlers,
+    k05_a_rejection_is_no_failure,
+    k06_one_handlers_failure_does_not_affect_the_others,
+    k07_each_matching_handler_gets_an_event_once,
+    k17_one_consumer_keeps_the_order,
+    retry_after_comes_back_when_asked_and_uses_up_no_retry,
+    a_handler_that_runs_too_long_is_timed_out,
+    what_is_sent_inside_a_handler_is_caused_by_it,
+    a_handler_that_publishes_to_itself_does_not_wait_for_itself,
+    middleware_runs_around_sending_and_handling_in_order,
+    after_close_everything_is_refused_and_closing_again_is_harmless,
+    send_returns_once_accepted,
+    ids_that_are_no_ids_are_refused,
+}

@@ -1,0 +1,163 @@
+//! The example domain, and a place for its stores.
+
+use std::{sync::Arc, time::Duration};
+
+use orkestra::{
+    Aggregate, AggregateAnswer, Builder, Command, Event, Message, Orkestra, Reject,
+    clock::{ManualClock, ManualIds, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PlaceOrder {
+    pub(crate) product_id: String,
+}
+impl Message for PlaceOrder {
+    const TYPE_NAME: &'static str = "Shop.Orders.Commands.PlaceOrder";
+}
+impl Command for PlaceOrder {
+    type Output = String;
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OrderPlaced {
+    pub(crate) order_id: String,
+}
+impl Message for OrderPlaced {
+    const TYPE_NAME: &'static str = "Shop.Orders.Events.OrderPlaced";
+}
+impl Event for OrderPlaced {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AddItem {
+    pub(crate) cart: String,
+    pub(crate) quantity: i64,
+}
+impl Message for AddItem {
+    const TYPE_NAME: &'static str = "Shop.Carts.Commands.AddItem";
+}
+impl Command for AddItem {
+    type Output = AggregateAnswer;
+}
+
+/// Version 3: `quantity` was called `amount` in 1, and had no `unit` before 3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ItemAdded {
+    pub(crate) quantity: i64,
+    pub(crate) unit: String,
+}
+impl Message for ItemAdded {
+    const TYPE_NAME: &'static str = "Shop.Carts.Events.ItemAdded";
+    const ALIASES: &'static [&'static str] = &["Shop.Carts.Events.ItemPut"];
+}
+impl Event for ItemAdded {
+    const VERSION: u32 = 3;
+    fn upcast(version: u32, mut data: Value) -> Result<Value, orkestra::message::MessageError> {
+        match version {
+            1 => data["quantity"] = data["amount"].take(),
+            _ => data["unit"] = "piece".into(),
+        }
+        Ok(data)
+    }
+}
+
+/// At most 10 items, none negative; adding 0 decides nothing.
+#[derive(Debug)]
+pub(crate) struct Cart;
+impl Aggregate for Cart {
+    const NAME: &'static str = "Cart";
+    type State = i64;
+    type Command = AddItem;
+    type Event = ItemAdded;
+    fn initial() -> i64 {
+        0
+    }
+    fn stream_id(command: &AddItem) -> String {
+        format!("cart-{}", command.cart)
+    }
+    fn decide(state: &i64, command: &AddItem) -> Result<Vec<ItemAdded>, Reject> {
+        if state + command.quantity > 10 {
+            return Err(Reject::new("the cart is full"));
+        }
+        Ok((command.quantity != 0)
+            .then(|| ItemAdded {
+                quantity: command.quantity,
+                unit: "piece".into(),
+            })
+            .into_iter()
+            .collect())
+    }
+    fn evolve(state: i64, event: &ItemAdded) -> i64 {
+        state + event.quantity
+    }
+}
+
+/// Where an app of a test keeps its events.
+pub(crate) struct Store {
+    url: String,
+    folder: Option<tempfile::TempDir>,
+    pub(crate) clock: ManualClock,
+}
+
+impl Store {
+    pub(crate) fn memory() -> Self {
+        Self {
+            url: "memory:".into(),
+            folder: None,
+            clock: ManualClock::new(Timestamp::from_micros(1_774_612_800_000_000)),
+        }
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite:{}", folder.path().join("shop.db").display()),
+            folder: Some(folder),
+            ..Self::memory()
+        }
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// An app on this store, with a clock that stands still and draws of one half.
+    pub(crate) fn app(&self) -> Builder {
+        Orkestra::builder("shop")
+            .store(&self.url)
+            .clock(Arc::new(self.clock.clone()))
+            .ids(Arc::new(ManualIds::default()))
+    }
+
+    /// Moves the clock on as soon as somebody sleeps, until `done`.
+    pub(crate) async fn advance_until(&self, done: impl Fn() -> bool) {
+        until(|| {
+            if let Some(wait) = self.clock.next_wake() {
+                self.clock.advance(wait);
+            }
+            done()
+        })
+        .await;
+    }
+}
+
+/// Waits for `done`, a minute at most.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it did not come to that within a minute");
+}
+
+pub(crate) fn run<F: Future<Output = ()>>(store: Store, case: impl FnOnce(Arc<Store>) -> F) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(case(Arc::new(store)));
+}
