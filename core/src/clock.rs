@@ -222,7 +222,7 @@ impl Timers {
             match queue.heap.peek() {
                 None => self.changed.wait(&mut queue),
                 Some(Reverse(entry)) if entry.at > now => {
-                    let wait = entry.at - now;
+                    let wait = entry.at.saturating_sub(now);
                     self.changed.wait_for(&mut queue, wait);
                 }
                 Some(_) => {
@@ -464,7 +464,6 @@ impl IdSource for SystemIds {
             if millis > state.millis {
                 state.millis = millis;
                 // The upper half stays free for counting within the millisecond.
-                #[expect(clippy::cast_possible_truncation, reason = "eleven bits are wanted")]
                 let start = (state.next_u64() & 0x7ff) as u16;
                 state.counter = start;
             } else {

@@ -50,7 +50,7 @@ pub struct TypeInfo {
 }
 
 /// How a handler is called.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HandlerOptions {
     /// When to try again.
     pub policy: RetryPolicy,
@@ -58,16 +58,6 @@ pub struct HandlerOptions {
     pub concurrency: Option<u32>,
     /// The longest that an attempt may take; `None` for no limit.
     pub timeout: Option<Duration>,
-}
-
-impl Default for HandlerOptions {
-    fn default() -> Self {
-        Self {
-            policy: RetryPolicy::default(),
-            concurrency: None,
-            timeout: None,
-        }
-    }
 }
 
 /// A handler to register.

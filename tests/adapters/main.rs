@@ -1,4 +1,5 @@
 //! The conformance suites, run by every adapter.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod memory;
 mod sqlite;

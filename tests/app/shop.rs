@@ -98,6 +98,7 @@ pub(crate) struct Store {
     url: String,
     folder: Option<tempfile::TempDir>,
     pub(crate) clock: ManualClock,
+    ids: Arc<ManualIds>,
 }
 
 impl Store {
@@ -106,6 +107,7 @@ impl Store {
             url: "memory:".into(),
             folder: None,
             clock: ManualClock::new(Timestamp::from_micros(1_774_612_800_000_000)),
+            ids: Arc::default(),
         }
     }
 
@@ -127,7 +129,7 @@ impl Store {
         Orkestra::builder("shop")
             .store(&self.url)
             .clock(Arc::new(self.clock.clone()))
-            .ids(Arc::new(ManualIds::default()))
+            .ids(self.ids.clone())
     }
 
     /// Moves the clock on as soon as somebody sleeps, until `done`.

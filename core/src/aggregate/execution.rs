@@ -325,6 +325,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what a store answers")]
     fn stored(revision: u64) -> Result<Appended, StoreError> {
         Ok(Appended {
             revision: Some(revision),

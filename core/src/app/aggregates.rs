@@ -79,10 +79,13 @@ pub struct Outcome<A: Aggregate> {
     pub repeated: bool,
 }
 
+/// A state and the revision that it is folded to.
+type Folded<A> = (<A as Aggregate>::State, Option<u64>);
+
 /// The folded states of hot streams.
 pub(super) struct Cache<A: Aggregate> {
     limit: usize,
-    states: Mutex<HashMap<String, (A::State, Option<u64>)>>,
+    states: Mutex<HashMap<String, Folded<A>>>,
 }
 
 impl<A: Aggregate> Cache<A> {
@@ -93,7 +96,7 @@ impl<A: Aggregate> Cache<A> {
         }
     }
 
-    fn get(&self, stream: &str) -> Option<(A::State, Option<u64>)> {
+    fn get(&self, stream: &str) -> Option<Folded<A>> {
         self.states.lock().get(stream).cloned()
     }
 

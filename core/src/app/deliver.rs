@@ -144,7 +144,7 @@ impl Parcel {
     }
 
     /// Attempts until there is an answer or the message is given up; its dead letter is recorded then.
-    pub(super) async fn to_the_end(&mut self, app: &Orkestra) -> Answer {
+    pub(super) async fn run_to_the_end(&mut self, app: &Orkestra) -> Answer {
         loop {
             match self.attempt(app).await {
                 Attempt::Done(answer) => return answer,

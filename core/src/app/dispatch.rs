@@ -265,7 +265,7 @@ impl Orkestra {
         } else {
             parcel.slot(self).await
         };
-        parcel.to_the_end(self).await
+        parcel.run_to_the_end(self).await
     }
 
     /// The body of a message as on the wire.

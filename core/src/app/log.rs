@@ -56,14 +56,14 @@ impl LogReader {
                 Ok(()) => {}
                 Err(StoreError::Closed {}) => return,
                 Err(error) => {
-                    tracing::warn!(handler = self.name(), code = error.code(), %error, "the log could not be read");
+                    tracing::warn!(handler = self.full_name(), code = error.code(), %error, "the log could not be read");
                     self.app.inner.plan.clock.sleep(AFTER_FAILURE).await;
                 }
             }
         }
     }
 
-    fn name(&self) -> &str {
+    fn full_name(&self) -> &str {
         &self.app.inner.registry.handler(self.handler).full_name
     }
 

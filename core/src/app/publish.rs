@@ -177,22 +177,18 @@ impl Orkestra {
         let mut parcels = Vec::with_capacity(handlers.len());
         for handler in handlers {
             let inbound = if self.inner.data_handlers.contains(&handler) {
-                let data = match &data {
-                    Some(data) => Arc::clone(data),
-                    None => {
-                        let made = Arc::new(crate::message::Event {
-                            id,
-                            type_name: Arc::clone(&type_name),
-                            version: E::VERSION,
-                            data: encode(&event, self.inner.plan.limits)?,
-                            metadata: metadata.clone(),
-                            occurred_at: metadata.issued_at,
-                        });
-                        data = Some(Arc::clone(&made));
-                        made
-                    }
-                };
-                Inbound::Data(data)
+                if data.is_none() {
+                    data = Some(Arc::new(crate::message::Event {
+                        id,
+                        type_name: Arc::clone(&type_name),
+                        version: E::VERSION,
+                        data: encode(&event, self.inner.plan.limits)?,
+                        metadata: metadata.clone(),
+                        occurred_at: metadata.issued_at,
+                    }));
+                }
+                data.as_ref()
+                    .map_or_else(|| inbound.clone(), |data| Inbound::Data(Arc::clone(data)))
             } else {
                 inbound.clone()
             };

@@ -410,6 +410,10 @@ pub struct EventRef {
 /// What an adapter can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each read by name"
+)]
 pub struct Capabilities {
     /// Appends to several streams are one transaction.
     pub append_many: bool,
