@@ -1,11 +1,23 @@
 //! Events of the log reach their handlers: E02, E04, E05, E09 in one process.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
-use orkestra::{Builder, Context, HandlerError, ports::DeadLetterFilter, subscription::Start};
+use futures_util::StreamExt;
+use orkestra::{
+    Builder, Context, HandlerError,
+    code::Coded,
+    ports::{
+        DeadLetterFilter, Direction, ExpectedRevision, NewEvent, Position, ReadAll, StreamName,
+        all_events, stream_events,
+    },
+    subscription::{Poison, Start, SubscriptionOptions},
+};
 
 use crate::{
     shop::{AddItem, Cart, ItemAdded, Store, until},
@@ -162,7 +174,131 @@ async fn several_lanes_keep_the_order_of_each_stream(store: Arc<Store>) {
     app.close().await.unwrap();
 }
 
+/// An app whose handler refuses every event.
+fn poisoned(store: &Store, poison: Poison) -> Builder {
+    store
+        .app()
+        .aggregate::<Cart>()
+        .event_handler("picky", |_: ItemAdded, _: Context| async {
+            Err(HandlerError::text("not this one"))
+        })
+        .max_retries(0)
+        .poison(poison)
+}
+
+async fn e09_a_poison_event_is_skipped_when_asked(store: Arc<Store>) {
+    let app = poisoned(&store, Poison::Skip).start().await.unwrap();
+    app.dispatch(add(1)).await.unwrap();
+    let head = app.store().unwrap().head().await.unwrap().unwrap();
+
+    app.caught_up("picky", head, Duration::from_secs(60))
+        .await
+        .unwrap();
+
+    let page = app
+        .dead_letters()
+        .list(DeadLetterFilter::default())
+        .await
+        .unwrap();
+    assert_eq!(page.total, 0);
+    app.close().await.unwrap();
+}
+
+async fn e09_a_poison_event_stops_the_subscription_when_asked(store: Arc<Store>) {
+    let app = poisoned(&store, Poison::Stop).start().await.unwrap();
+    app.dispatch(add(1)).await.unwrap();
+    let head = app.store().unwrap().head().await.unwrap().unwrap();
+    until(|| !app.stopped_subscriptions().is_empty()).await;
+
+    let error = app
+        .caught_up("picky", head, Duration::from_secs(60))
+        .await
+        .unwrap_err();
+
+    assert_eq!(error.code(), "ORK_SUBSCRIPTION_STOPPED");
+    assert!(error.to_string().ends_with("not this one"), "{error}");
+    app.close().await.unwrap();
+}
+
+async fn who_does_not_catch_up_in_time_is_told(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+    let waiting = tokio::spawn({
+        let app = app.clone();
+        async move {
+            app.caught_up("nobody", Position(7), Duration::from_secs(5))
+                .await
+        }
+    });
+
+    store.advance_until(|| waiting.is_finished()).await;
+
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), "ORK_SUBSCRIPTION_NOT_CAUGHT_UP");
+}
+
+async fn e04_what_was_not_acknowledged_comes_again(store: Arc<Store>) {
+    let app = store.app().aggregate::<Cart>().start().await.unwrap();
+    for cart in 0..3 {
+        app.dispatch(add(cart)).await.unwrap();
+    }
+    let options = SubscriptionOptions::default().batch_size(1);
+    let mut reader = app.subscribe(Some("reader"), options.clone()).unwrap();
+    let first = reader.next().await.unwrap();
+    reader.ack(first.position).await.unwrap();
+    let second = reader.next().await.unwrap();
+    drop(reader);
+
+    let mut reader = app.subscribe(Some("reader"), options).unwrap();
+
+    assert_eq!(reader.next().await.unwrap().position, second.position);
+    assert!(reader.next().await.unwrap().position > second.position);
+    app.close().await.unwrap();
+}
+
+async fn reading_as_a_stream_gives_all_events_page_by_page(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+    let stream = StreamName::new("cart-7").unwrap();
+    let events = app.store().unwrap();
+    for batch in 0..5 {
+        let batch = (0..500).map(|n| NewEvent {
+            id: uuid::Uuid::from_u128(batch * 500 + n + 1),
+            type_name: "Shop.Carts.Events.ItemAdded".into(),
+            version: 3,
+            data: "{}".into(),
+            metadata: "{}".into(),
+            occurred_at: orkestra::clock::Timestamp::from_micros(0),
+        });
+        events
+            .append(stream.clone(), batch.collect(), ExpectedRevision::Any)
+            .await
+            .unwrap();
+    }
+    let read = |direction, from, limit| {
+        let events = stream_events(Arc::clone(events), stream.clone(), from, direction, limit);
+        async move {
+            let events: Vec<_> = events.map(|e| e.unwrap().revision).collect().await;
+            events
+        }
+    };
+
+    let forwards = read(Direction::Forwards, None, None).await;
+    let backwards = read(Direction::Backwards, None, None).await;
+    let part = read(Direction::Forwards, Some(2), Some(1500)).await;
+    let all = all_events(Arc::clone(events), ReadAll::default(), Some(2400));
+
+    assert!(forwards.iter().copied().eq(0..2500));
+    assert!(backwards.iter().copied().eq((0..2500).rev()));
+    assert!(part.iter().copied().eq(2..1502));
+    assert_eq!(all.count().await, 2400);
+    app.close().await.unwrap();
+}
+
 suite! {
+    e09_a_poison_event_is_skipped_when_asked,
+    e09_a_poison_event_stops_the_subscription_when_asked,
+    who_does_not_catch_up_in_time_is_told,
+    e04_what_was_not_acknowledged_comes_again,
+    reading_as_a_stream_gives_all_events_page_by_page,
     an_appended_event_reaches_its_handler_after_the_commit,
     e05_after_a_restart_only_new_events_come,
     e02_from_the_origin_history_comes_first,

@@ -26,7 +26,7 @@ use crate::{
     ports::DeadLetter,
     registry::{HandlerIndex, HandlerOptions, HandlerSpec, Registry, TypeSpec},
     retry::RetryPolicy,
-    subscription::Start,
+    subscription::{Poison, Start},
     telemetry::Telemetry,
     topic::Pattern,
 };
@@ -47,6 +47,7 @@ struct Pending {
     patterns: Vec<String>,
     options: HandlerOptions,
     start: Start,
+    poison: Poison,
     call: Erased,
 }
 
@@ -168,6 +169,7 @@ impl Builder {
             patterns: Vec::new(),
             options: HandlerOptions::default(),
             start: Start::Now,
+            poison: Poison::Park,
             call,
         });
         self
@@ -189,6 +191,7 @@ impl Builder {
             patterns: Vec::new(),
             options: HandlerOptions::default(),
             start: Start::Now,
+            poison: Poison::Park,
             call: erase_event(handler),
         });
         self
@@ -219,6 +222,7 @@ impl Builder {
             patterns: vec![pattern.into()],
             options: HandlerOptions::default(),
             start: Start::Now,
+            poison: Poison::Park,
             call,
         });
         self
@@ -255,6 +259,7 @@ impl Builder {
                 patterns: Vec::new(),
                 options: HandlerOptions::default(),
                 start: Start::Now,
+                poison: Poison::Park,
                 call,
             });
         }
@@ -309,6 +314,14 @@ impl Builder {
     pub fn from(mut self, start: Start) -> Self {
         if let Some(last) = self.pending.last_mut() {
             last.start = start;
+        }
+        self
+    }
+
+    /// What becomes of an event of the log that the event handler registered last cannot handle. Default [`Poison::Park`].
+    pub fn poison(mut self, poison: Poison) -> Self {
+        if let Some(last) = self.pending.last_mut() {
+            last.poison = poison;
         }
         self
     }
@@ -370,7 +383,7 @@ impl Builder {
         }
         let mut handlers = HashMap::new();
         let mut data_handlers = HashSet::new();
-        let mut readers: Vec<(HandlerIndex, Start)> = Vec::new();
+        let mut readers: Vec<(HandlerIndex, Start, Poison)> = Vec::new();
         for pending in self.pending {
             let mut types = Vec::new();
             for spec in pending.types {
@@ -393,7 +406,7 @@ impl Builder {
                 MessageKind::Event => registry.add_event_handler(spec)?,
             };
             if pending.kind == MessageKind::Event {
-                readers.push((index, pending.start));
+                readers.push((index, pending.start, pending.poison));
                 if takes_data {
                     data_handlers.insert(index);
                 }
@@ -423,11 +436,12 @@ impl Builder {
                 around_handle: self.around_handle,
                 on_dead_letter: self.on_dead_letter,
                 closed: false.into(),
+                stopped: parking_lot::Mutex::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };
-        for (handler, start) in readers {
-            LogReader::start(&app, handler, start).await?;
+        for (handler, start, poison) in readers {
+            LogReader::start(&app, handler, start, poison).await?;
         }
         Ok(app)
     }

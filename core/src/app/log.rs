@@ -10,7 +10,9 @@ use crate::{
     code::Coded,
     ports::{Position, RecordedEvent, StoreError},
     registry::HandlerIndex,
-    subscription::{Batch, Start, Subscription, SubscriptionOptions, lane_of},
+    subscription::{
+        Batch, Poison, Start, Subscription, SubscriptionError, SubscriptionOptions, lane_of,
+    },
 };
 
 /// The wait after a store failed to answer.
@@ -20,6 +22,7 @@ pub(super) struct LogReader {
     app: Orkestra,
     handler: HandlerIndex,
     subscription: Subscription,
+    poison: Poison,
 }
 
 impl LogReader {
@@ -28,6 +31,7 @@ impl LogReader {
         app: &Orkestra,
         handler: HandlerIndex,
         start: Start,
+        poison: Poison,
     ) -> Result<(), Error> {
         let services = &app.inner.services;
         let mut subscription = Subscription::durable(
@@ -41,6 +45,7 @@ impl LogReader {
             app: app.clone(),
             handler,
             subscription,
+            poison,
         };
         app.spawn(reader.run());
         Ok(())
@@ -50,11 +55,17 @@ impl LogReader {
         while self.app.is_open() {
             let result = match self.subscription.next().await {
                 Ok(batch) => self.handle(batch).await,
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             };
             match result {
                 Ok(()) => {}
-                Err(StoreError::Closed {}) => return,
+                Err(Error::Store(StoreError::Closed {})) => return,
+                Err(Error::Subscription(stopped)) => {
+                    tracing::error!(handler = self.full_name(), error = %stopped, "a subscription stopped");
+                    let mut all = self.app.inner.stopped.lock();
+                    all.insert(self.full_name().to_owned(), stopped);
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(handler = self.full_name(), code = error.code(), %error, "the log could not be read");
                     self.app.inner.plan.clock.sleep(AFTER_FAILURE).await;
@@ -67,63 +78,88 @@ impl LogReader {
         &self.app.inner.registry.handler(self.handler).full_name
     }
 
-    async fn handle(&mut self, batch: Batch) -> Result<(), StoreError> {
+    async fn handle(&mut self, batch: Batch) -> Result<(), Error> {
         let lanes = self.app.inner.registry.handler(self.handler).concurrency as usize;
-        if lanes <= 1 {
-            let mut done: Option<Position> = None;
-            for event in &batch.events {
-                deliver(&self.app, self.handler, event).await;
-                done = Some(event.position);
-                if !self.app.is_open() {
-                    break;
-                }
-            }
-            let whole = done == batch.events.last().map(|e| e.position);
-            return self
-                .subscription
-                .ack(if whole { batch.position } else { done })
-                .await;
-        }
-        let (app, handler) = (&self.app, self.handler);
+        let (app, handler, poison) = (&self.app, self.handler, self.poison);
         let events = &batch.events;
-        join_all((0..lanes).map(|lane| async move {
-            for event in events {
-                if lane_of(&event.stream, lanes) == lane {
-                    deliver(app, handler, event).await;
+        if lanes > 1 {
+            let lanes = (0..lanes).map(|lane| async move {
+                for event in events {
+                    if lane_of(&event.stream, lanes) == lane {
+                        deliver(app, handler, poison, event).await?;
+                    }
                 }
+                Ok(())
+            });
+            // A lane that stops leaves the whole batch to be read again: at least once.
+            let results: Vec<Result<(), SubscriptionError>> = join_all(lanes).await;
+            results.into_iter().collect::<Result<(), _>>()?;
+            return Ok(self.subscription.ack(batch.position).await?);
+        }
+        let mut done: Option<Position> = None;
+        let mut stopped = Ok(());
+        for event in events {
+            stopped = deliver(app, handler, poison, event).await;
+            if stopped.is_err() {
+                break;
             }
-        }))
-        .await;
-        self.subscription.ack(batch.position).await
+            done = Some(event.position);
+            if !app.is_open() {
+                break;
+            }
+        }
+        let whole = done == events.last().map(|e| e.position);
+        self.subscription
+            .ack(if whole { batch.position } else { done })
+            .await?;
+        Ok(stopped?)
     }
 }
 
-/// Hands one recorded event to its handler, to the end: success, refusal or dead letter.
-async fn deliver(app: &Orkestra, handler: HandlerIndex, event: &RecordedEvent) {
+/// Hands one recorded event to its handler, to the end: success, refusal, or what `poison` says.
+async fn deliver(
+    app: &Orkestra,
+    handler: HandlerIndex,
+    poison: Poison,
+    event: &RecordedEvent,
+) -> Result<(), SubscriptionError> {
     let data = match event.event() {
         Ok(data) => data,
         Err(error) => {
             tracing::error!(position = event.position.0, %error, "a recorded event has damaged metadata");
-            return;
+            return Ok(());
         }
     };
     let type_name = Arc::clone(&data.type_name);
     let (id, metadata) = (data.id, data.metadata.clone());
-    let mut parcel = app.event_parcel(
-        handler,
-        Inbound::Data(Arc::new(data)),
-        &type_name,
-        id,
-        &metadata,
-    );
+    let inbound = Inbound::Data(Arc::new(data));
+    let mut parcel = app.event_parcel(handler, inbound, &type_name, id, &metadata);
     loop {
         let slot = parcel.slot(app).await;
         let attempt = parcel.attempt(app).await;
         drop(slot);
-        match attempt {
-            Attempt::Done(_) => return,
-            Attempt::Retry(after) => parcel.wait(app, after).await,
-            Attempt::GiveUp(reason, _) => return parcel.give_up(app, reason).await,
+        let (reason, error) = match attempt {
+            Attempt::Done(_) => return Ok(()),
+            Attempt::Retry(after) => {
+                parcel.wait(app, after).await;
+                continue;
+            }
+            Attempt::GiveUp(reason, error) => (reason, error),
+        };
+        let name = &app.inner.registry.handler(handler).full_name;
+        match poison {
+            Poison::Park => parcel.give_up(app, reason).await,
+            Poison::Skip => {
+                tracing::warn!(handler = name, position = event.position.0, %error, "an event is skipped");
+            }
+            Poison::Stop => {
+                return Err(SubscriptionError::Stopped {
+                    name: name.clone(),
+                    position: event.position.0,
+                    reason: error.to_string(),
+                });
+            }
         }
+        return Ok(());
     }
 }

@@ -21,8 +21,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -41,8 +43,9 @@ pub use typed::{
 
 use crate::{
     AppError, Error,
-    ports::{DeadLetter, EventStore},
+    ports::{DeadLetter, EventStore, Position},
     registry::{HandlerIndex, Registry},
+    subscription::{Subscription, SubscriptionError, SubscriptionOptions},
 };
 
 /// An app: commands, events, handlers and stores under one name. Cheap to clone; made by [`Orkestra::builder`].
@@ -93,6 +96,7 @@ struct Inner {
     around_handle: Vec<Arc<dyn Middleware>>,
     on_dead_letter: Vec<Listener>,
     closed: AtomicBool,
+    stopped: Mutex<HashMap<String, SubscriptionError>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -145,6 +149,66 @@ impl Orkestra {
     /// [`MessageError`](crate::message::MessageError) if its type name has none.
     pub fn topic_for<M: Message>(&self) -> Result<String, Error> {
         Ok(self.inner.registry.topic_for(M::TYPE_NAME)?)
+    }
+
+    /// Whether the handler or subscription `name` has handled the log up to `position`; waits for it, `timeout` at most.
+    ///
+    /// # Errors
+    /// [`SubscriptionError::NotCaughtUp`] when the time is over; [`SubscriptionError::Stopped`] if it has stopped.
+    pub async fn caught_up(
+        &self,
+        name: &str,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        self.check()?;
+        let full_name = format!("{}.{name}", self.inner.registry.app());
+        if let Some(stopped) = self.inner.stopped.lock().get(&full_name) {
+            return Err(stopped.clone().into());
+        }
+        let checkpoints = &self.inner.services.checkpoints;
+        let reached = checkpoints.wait_until(full_name.clone(), position);
+        match select(reached, self.inner.plan.clock.sleep(timeout)).await {
+            Either::Left((reached, _)) => Ok(reached?),
+            Either::Right(((), _)) => Err(SubscriptionError::NotCaughtUp {
+                name: full_name,
+                position: position.0,
+                seconds: timeout.as_secs_f64(),
+            }
+            .into()),
+        }
+    }
+
+    /// A reader of the log with a place of its own: `name`d and kept in the state store, or transient without a name.
+    ///
+    /// # Errors
+    /// [`AppError::Closed`].
+    pub fn subscribe(
+        &self,
+        name: Option<&str>,
+        options: SubscriptionOptions,
+    ) -> Result<Subscription, Error> {
+        self.check()?;
+        let services = &self.inner.services;
+        let events = Arc::clone(&services.events);
+        Ok(match name {
+            None => Subscription::transient(events, options),
+            Some(name) => Subscription::durable(
+                events,
+                Arc::clone(&services.checkpoints),
+                format!("{}.{name}", self.inner.registry.app()),
+                options,
+            ),
+        })
+    }
+
+    /// Subscriptions of event handlers that have stopped, and why.
+    pub fn stopped_subscriptions(&self) -> Vec<(String, SubscriptionError)> {
+        let stopped = self.inner.stopped.lock();
+        stopped
+            .iter()
+            .map(|(n, e)| (n.clone(), e.clone()))
+            .collect()
     }
 
     /// Whether the app takes calls.

@@ -5,6 +5,7 @@ mod checkpoint_store;
 mod dead_letter_store;
 mod error;
 mod event_store;
+mod event_stream;
 mod lease_store;
 mod snapshot_store;
 
@@ -20,5 +21,6 @@ pub use event_store::{
     MAX_BATCH, MAX_STREAM_NAME_CHARS, NewEvent, Page, Position, ReadAll, ReadStream, RecordedEvent,
     StreamName, StreamPage, TypeFilter,
 };
+pub use event_stream::{all_events, stream_events};
 pub use lease_store::{FencingToken, Lease, LeaseStore};
 pub use snapshot_store::{Snapshot, SnapshotStore};

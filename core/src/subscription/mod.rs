@@ -4,4 +4,4 @@ mod error;
 mod reader;
 
 pub use error::SubscriptionError;
-pub use reader::{Batch, Start, Subscription, SubscriptionOptions, lane_of};
+pub use reader::{Batch, Poison, Start, Subscription, SubscriptionOptions, lane_of};

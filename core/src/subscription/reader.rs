@@ -22,6 +22,36 @@ pub enum Start {
     After(Position),
 }
 
+/// What becomes of an event that its handler cannot handle, after the retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Poison {
+    /// A dead letter, and on.
+    #[default]
+    Park,
+    /// A line in the log, and on.
+    Skip,
+    /// The subscription stops before it, with the reason; it begins there again at the next start.
+    Stop,
+}
+
+impl Poison {
+    /// `park`, `skip` or `stop`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Park => "park",
+            Self::Skip => "skip",
+            Self::Stop => "stop",
+        }
+    }
+
+    /// The policy of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Park, Self::Skip, Self::Stop]
+            .into_iter()
+            .find(|p| p.as_str() == word)
+    }
+}
+
 /// How a subscription reads.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
