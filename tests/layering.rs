@@ -6,6 +6,7 @@
 //!                         ports
 //!       message   topic   retry   clock   code   telemetry
 //! ```
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::BTreeSet,

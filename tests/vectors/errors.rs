@@ -88,7 +88,7 @@ fn the_guide_names_class_transience_and_details() {
             }
         );
         if !code.details.is_empty() {
-            expected += &format!(" · `{}`", code.details.join("`, `"));
+            expected.extend([" · `", &code.details.join("`, `"), "`"]);
         }
         let found = section.and_then(|s| s.lines().next()).unwrap_or_default();
         assert_eq!(found, expected, "{}", code.code);

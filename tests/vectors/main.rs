@@ -1,4 +1,5 @@
 //! The vectors, run against the Rust crate. `README.md` beside this file says what is in them.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{fs, path::Path};
 

@@ -3,13 +3,13 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct File {
-    delays: Vec<Delay>,
-    wants: Vec<Wants>,
-    invalid: Vec<Invalid>,
+    delays: Vec<DelayRow>,
+    wants: Vec<WantsRow>,
+    invalid: Vec<InvalidRow>,
 }
 
 #[derive(Deserialize)]
-struct Delay {
+struct DelayRow {
     policy: RetryPolicy,
     retry: u32,
     draw: f64,
@@ -17,14 +17,14 @@ struct Delay {
 }
 
 #[derive(Deserialize)]
-struct Wants {
+struct WantsRow {
     policy: RetryPolicy,
     error_types: Vec<String>,
     wants: bool,
 }
 
 #[derive(Deserialize)]
-struct Invalid {
+struct InvalidRow {
     policy: RetryPolicy,
     field: String,
 }
