@@ -497,6 +497,8 @@ pub trait EventStore: Send + Sync + fmt::Debug {
 
     /// Deletes `stream`; an unknown or already deleted one is no error. Returns whether there was something to delete.
     ///
+    /// A store that keeps snapshots too deletes the stream's: a fold of deleted events must not come back as state.
+    ///
     /// # Errors
     /// [`StoreError::RevisionConflict`] if `expected` does not hold; transient ones if the store is away.
     async fn delete_stream(
