@@ -265,6 +265,14 @@ _RUST = (
         ),
     ),
     Row(
+        "rust-dispatch",
+        "Rust: a command to its handler; an event to 5 handlers",
+        (
+            _ours("dispatch", "rust", "dispatch", "command"),
+            _ours("publish to 5", "rust", "dispatch", "event"),
+        ),
+    ),
+    Row(
         "rust-telemetry-off",
         "Rust: one span when nobody listens",
         (

@@ -3,6 +3,7 @@
 //! `orkestra-benchmarks JOB SIDE` prints one line of JSON: a value, its unit and facts beside it.
 
 mod bare;
+mod dispatch;
 mod ours;
 mod shop;
 mod telemetry;
@@ -60,6 +61,8 @@ fn measure(words: &[&str]) -> Outcome {
         ["read-log", "bare"] => bare::read_log(),
         ["append", store] => ours::append(store),
         ["read-log", store] => ours::read_log(store),
+        ["dispatch", "command"] => dispatch::command(),
+        ["dispatch", "event"] => dispatch::event(),
         ["telemetry", "span"] => telemetry::span(),
         ["telemetry", "empty"] => telemetry::empty(),
         ["topics", "topic"] => topics::topic(),
