@@ -1,4 +1,58 @@
-//! Orkestra: commands, events, aggregates and durable workflows on one core.
+//! Orkestra: commands, events and aggregates on one core, for Rust, Python and Node.
+//!
+//! The smallest use is one handler and one dispatch:
+//!
+//! ```
+//! use orkestra::{Command, Context, Message, Orkestra};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Serialize, Deserialize)]
+//! # struct PlaceOrder { product_id: String }
+//! # impl Message for PlaceOrder { const TYPE_NAME: &'static str = "Shop.Orders.PlaceOrder"; }
+//! # impl Command for PlaceOrder { type Output = String; }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let app = Orkestra::builder("shop")
+//!     .store("memory:")
+//!     .command_handler(|order: PlaceOrder, _: Context| async move { Ok(order.product_id) })
+//!     .start()
+//!     .await?;
+//! assert_eq!(app.dispatch(PlaceOrder { product_id: "sku_42".into() }).await?, "sku_42");
+//! # app.close().await }).unwrap();
+//! ```
+//!
+//! The same with every default written out:
+//!
+//! ```no_run
+//! # use orkestra::{Command, Context, Message, Orkestra, RetryAfter, retry::RetryPolicy};
+//! # use std::time::Duration;
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Serialize, Deserialize)]
+//! # struct PlaceOrder { product_id: String }
+//! # impl Message for PlaceOrder { const TYPE_NAME: &'static str = "Shop.Orders.PlaceOrder"; }
+//! # impl Command for PlaceOrder { type Output = String; }
+//! # async fn run() -> Result<(), orkestra::Error> {
+//! let app = Orkestra::builder("shop")
+//!     .bus("memory:")
+//!     .store("sqlite:orkestra.db")
+//!     .state("sqlite:orkestra.db")
+//!     .app_prefix("Shop")
+//!     .max_payload_bytes(1024 * 1024)
+//!     .command_handler(|order: PlaceOrder, _: Context| async move { Ok(order.product_id) })
+//!     .named("orders.place_order")
+//!     .retry(RetryPolicy { max_retries: Some(0), initial: 0.1, multiplier: 2.0, max_delay: 30.0, jitter: 1.0, ..RetryPolicy::default() })
+//!     .concurrency(16)
+//!     .start()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`message`], [`topic`], [`retry`], [`clock`] | data and rules, no I/O |
+//! | [`ports`] | the traits of stores, and their errors |
+//! | [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
+//! | [`adapters`] | memory and SQLite behind the ports |
+//! | [`telemetry`] | names of spans, and where they go |
+//! | `testing` (feature `testing`) | conformance suites, given / when / then |
 #![forbid(unsafe_code)]
 
 pub mod adapters;

@@ -115,7 +115,16 @@ pub fn encode<M: Message>(message: &M, limits: PayloadLimits) -> Result<Bytes, M
 /// # Errors
 /// [`MessageError::InvalidPayload`].
 pub fn decode<M: Message>(data: &[u8]) -> Result<M, MessageError> {
-    serde_json::from_slice(data).map_err(|error| invalid::<M>(&error))
+    parse(data).map_err(|error| invalid::<M>(&error))
+}
+
+/// Without serde's own limit of 127 levels: payloads have 128 at most, which is checked before they are recorded.
+fn parse<T: DeserializeOwned>(data: &[u8]) -> Result<T, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(data);
+    json.disable_recursion_limit();
+    let value = T::deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
 }
 
 fn invalid<M: Message>(error: &serde_json::Error) -> MessageError {
@@ -141,7 +150,7 @@ pub fn decode_event<E: Event>(version: u32, data: &[u8]) -> Result<E, MessageErr
             to: E::VERSION,
         });
     }
-    let mut value = serde_json::from_slice(data).map_err(|error| invalid::<E>(&error))?;
+    let mut value = parse(data).map_err(|error| invalid::<E>(&error))?;
     for from in version..E::VERSION {
         value = E::upcast(from, value)?;
     }
@@ -322,4 +331,34 @@ macro_rules! command_set {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Noted {
+        note: Value,
+    }
+    impl Message for Noted {
+        const TYPE_NAME: &'static str = "Shop.Noted";
+    }
+    impl Event for Noted {
+        const VERSION: u32 = 2;
+        fn upcast(_: u32, data: Value) -> Result<Value, MessageError> {
+            Ok(data)
+        }
+    }
+
+    #[test]
+    fn the_deepest_payload_allowed_can_be_read_and_upcast() {
+        let json = format!("{{\"note\":{}{}}}", "[".repeat(127), "]".repeat(127));
+        PayloadLimits::default()
+            .check("Shop.Noted", json.as_bytes())
+            .unwrap();
+
+        decode::<Noted>(json.as_bytes()).unwrap();
+        decode_event::<Noted>(1, json.as_bytes()).unwrap();
+    }
 }
