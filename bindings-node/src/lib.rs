@@ -1,0 +1,22 @@
+//! The native part of the npm package `orkestra`: conversions only. The typed API is in `bindings-node/ts`.
+//!
+//! Text and numbers cross the boundary, JSON where there is structure; an error crosses as the JSON text `{code, message, details}`.
+#![allow(
+    unsafe_code,
+    reason = "the napi macros generate it; none is written by hand"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "napi hands arguments over by value"
+)]
+
+#![allow(
+    missing_debug_implementations,
+    reason = "only JavaScript ever holds these classes"
+)]
+
+pub mod bridge;
+pub mod delivery;
+mod error;
+pub mod names;
+pub mod registry;

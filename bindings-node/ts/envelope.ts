@@ -1,0 +1,123 @@
+/**
+ * What becomes of a message: the state around it.
+ *
+ * @packageDocumentation
+ */
+import type { Command, Event } from "./message.js";
+import { idOf, metadataOf } from "./message.js";
+import type { Metadata } from "./metadata.js";
+import { native } from "./native.js";
+
+/** Where a command stands. */
+export type CommandStatus = "pending" | "dispatched" | "succeeded" | "failed" | "rejected";
+/** Where an event stands with one handler; `skipped` counts as handled. */
+export type HandlerState = "pending" | "processing" | "succeeded" | "failed" | "skipped";
+/** Where an event stands with all its handlers together. */
+export type EventStatus = "pending" | "published" | "handled" | "partially_handled" | "failed";
+
+/** A command and what becomes of it, as middleware sees it. */
+export class CommandEnvelope {
+  /** The command. */
+  readonly command: Command;
+  /** Where it stands. */
+  status: CommandStatus = "pending";
+  /** Attempts so far. */
+  attempts = 0;
+  /** Retries that the sender wants; `null` leaves it to the handler. */
+  readonly maxRetries: number | null;
+  /** When it was first sent. */
+  dispatchedAt: Date | null = null;
+  /** When it was handled, refused or given up. */
+  completedAt: Date | null = null;
+  /** The handler's result. */
+  result: unknown = undefined;
+  /** What the last attempt failed with. */
+  error: unknown = undefined;
+  /** For middleware: what one leaves here the next one finds. */
+  readonly context: Record<string, unknown> = {};
+
+  constructor(command: Command, maxRetries: number | null = null) {
+    this.command = command;
+    this.maxRetries = maxRetries;
+  }
+
+  /** The command's id. */
+  get id(): string {
+    return idOf(this.command);
+  }
+
+  /** The command's metadata. */
+  get metadata(): Metadata {
+    return metadataOf(this.command);
+  }
+
+  /** Whether another attempt is allowed: failed, and attempts <= `maxRetries`. */
+  get retryable(): boolean {
+    return this.status === "failed" && this.attempts <= (this.maxRetries ?? 0);
+  }
+}
+
+/** An event and what becomes of it. */
+export class EventEnvelope {
+  /** The event. */
+  readonly event: Event;
+  /** For middleware: what one leaves here the next one finds. */
+  context: Record<string, unknown> = {};
+  readonly #names: readonly { readonly name: string }[];
+  readonly #states: HandlerState[];
+  readonly #publishedAt: number;
+  /** Work that goes on behind. */
+  readonly #behind: Array<Promise<void>> = [];
+
+  /** @internal */
+  constructor(
+    event: Event,
+    handlers: readonly { readonly name: string }[],
+    states: HandlerState[],
+    publishedAt: number,
+    behind: Array<Promise<void>>,
+  ) {
+    this.event = event;
+    this.#names = handlers;
+    this.#states = states;
+    this.#publishedAt = publishedAt;
+    this.#behind = behind;
+  }
+
+  /** The event's id. */
+  get id(): string {
+    return idOf(this.event);
+  }
+
+  /** The event's metadata. */
+  get metadata(): Metadata {
+    return metadataOf(this.event);
+  }
+
+  /** When it was published. */
+  get publishedAt(): Date {
+    return new Date(this.#publishedAt);
+  }
+
+  /** Each handler's state by its name, in order of registration. A handler that waits for a retry is pending. */
+  get handlers(): ReadonlyMap<string, HandlerState> {
+    return new Map(this.#names.map(({ name }, i) => [name, this.#states[i] ?? "pending"]));
+  }
+
+  /** Where the event stands: all handled, some failed, all failed, or still published. */
+  get status(): EventStatus {
+    return native.eventStatus(this.#states) as EventStatus;
+  }
+
+  /** Waits until every handler has succeeded or given up, retries included. Never rejects because a handler failed. */
+  async settled(): Promise<this> {
+    for (let i = 0; i < this.#behind.length; i++) await this.#behind[i];
+    return this;
+  }
+}
+
+/** Around sending or handling a message: call `next` once, and return what it returns or something else. */
+export type Middleware<E = CommandEnvelope | EventEnvelope> = (
+  envelope: E,
+  next: () => Promise<unknown>,
+) => Promise<unknown>;

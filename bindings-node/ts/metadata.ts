@@ -1,0 +1,273 @@
+/**
+ * Who and why: what travels beside a message's payload.
+ *
+ * @packageDocumentation
+ */
+import { inspect } from "node:util";
+import type { Origin } from "./clock.js";
+import { SYSTEM } from "./clock.js";
+import { InvalidIdError, InvalidMetadataError } from "./errors.js";
+import { attempt, native } from "./native.js";
+
+/** `user`, `system`, `expert`, `scheduler` or any other lower-case word. */
+export type ActorType = "user" | "system" | "expert" | "scheduler" | (string & {});
+
+/** What a sender says about itself; what it leaves out comes from the message being handled, or from the defaults. */
+export interface MetadataFields {
+  /** Links a whole chain of messages; 1 to 255 characters. Default: the id of the chain's first message. */
+  readonly correlationId?: string | undefined;
+  /** The direct cause; 1 to 255 characters. Default: the message being handled. */
+  readonly causationId?: string | undefined;
+  /** Who acts; 1 to 255 characters. */
+  readonly actorId?: string | undefined;
+  /** Default `system`. */
+  readonly actorType?: ActorType | undefined;
+  /** Where it comes from, for example `web`; 1 to 255 characters. */
+  readonly source?: string | undefined;
+}
+
+/** What a recorded or decoded message says about itself, keys as on the wire. */
+export interface WireMetadata {
+  readonly correlation_id: string;
+  readonly causation_id: string | null;
+  readonly actor_id: string | null;
+  readonly actor_type: string;
+  readonly source: string | null;
+  readonly issued_at: string;
+}
+
+/** A link to another message: its id, or its stamp as long as nobody asked for the id. */
+type Link = string | Metadata;
+
+/**
+ * Who sent a message, when, and what it belongs to. Immutable.
+ *
+ * A message's id and its chain are made when somebody asks for them, so stamping a message costs one small object.
+ */
+export class Metadata {
+  readonly #origin: Origin;
+  readonly #time: number;
+  #id: string | undefined;
+  #correlation: Link | undefined;
+  #causation: Link | undefined;
+  #actorId: string | undefined;
+  #actorType: string | undefined;
+  #source: string | undefined;
+  /** For an event made while handling a command: its number among those. */
+  #index = -1;
+  #next = 0;
+  /** Set once a sending has used this stamp. */
+  #sent = false;
+
+  private constructor(origin: Origin, time: number, id: string | undefined) {
+    this.#origin = origin;
+    this.#time = time;
+    this.#id = id;
+  }
+
+  /** Links a whole chain of messages. Of the chain's first message it is that message's own id. */
+  get correlationId(): string {
+    const link = this.#correlation;
+    if (typeof link === "string") return link;
+    this.#correlation = link === undefined ? Metadata.idOf(this) : link.correlationId;
+    return this.#correlation;
+  }
+
+  /** The message that caused this one, `null` for the first of a chain. */
+  get causationId(): string | null {
+    const link = this.#causation;
+    if (link === undefined) return null;
+    if (typeof link === "string") return link;
+    this.#causation = Metadata.idOf(link);
+    return this.#causation;
+  }
+
+  /** Who acts, for example `user_123`. */
+  get actorId(): string | null {
+    return this.#actorId ?? null;
+  }
+
+  /** The kind of actor; `system` unless the sender said otherwise. */
+  get actorType(): ActorType {
+    return this.#actorType ?? "system";
+  }
+
+  /** Where it came from, for example `web`. */
+  get source(): string | null {
+    return this.#source ?? null;
+  }
+
+  /** When it was sent, UTC. */
+  get issuedAt(): Date {
+    return new Date(this.#time);
+  }
+
+  /** Metadata for a message caused by `causationId`: correlation, actor and source stay, the time is new. */
+  derive(causationId: string): Metadata {
+    const derived = new Metadata(this.#origin, this.#origin.clock.now(), undefined);
+    derived.#inherit(this);
+    derived.#causation = check({ causationId }).causationId;
+    return derived;
+  }
+
+  /** As the payload of a log line or a response: camelCase keys, the time in ISO 8601. */
+  toJSON(): Record<string, string | null> {
+    const { correlationId, causationId, actorId, actorType, source, issuedAt } = this;
+    return {
+      correlationId,
+      causationId,
+      actorId,
+      actorType,
+      source,
+      issuedAt: issuedAt.toISOString(),
+    };
+  }
+
+  /** Readable in `console.log`. */
+  [inspect.custom](_depth: number, options: object): string {
+    return `Metadata ${inspect({ ...this.toJSON() }, options)}`;
+  }
+
+  #inherit(from: Metadata): void {
+    this.#correlation = from.#correlation ?? from;
+    this.#actorId = from.#actorId;
+    this.#actorType = from.#actorType;
+    this.#source = from.#source;
+  }
+
+  #say(fields: MetadataFields): void {
+    if (fields.correlationId !== undefined) this.#correlation = fields.correlationId;
+    if (fields.causationId !== undefined) this.#causation = fields.causationId;
+    if (fields.actorId !== undefined) this.#actorId = fields.actorId;
+    if (fields.actorType !== undefined) this.#actorType = fields.actorType;
+    if (fields.source !== undefined) this.#source = fields.source;
+  }
+
+  /** @internal The stamp of a new message. */
+  static stamp(
+    origin: Origin,
+    cause: Metadata | undefined,
+    id?: string | undefined,
+    fields?: MetadataFields,
+  ): Metadata {
+    const stamp = new Metadata(origin, origin.clock.now(), id);
+    if (cause !== undefined) {
+      // Cut the chain here: whoever keeps a message must not keep all that led to it.
+      if (typeof cause.#causation === "object") cause.causationId;
+      stamp.#inherit(cause);
+      stamp.#causation = cause;
+    }
+    if (fields !== undefined) stamp.#say(check(fields));
+    return stamp;
+  }
+
+  /** @internal The stamp of an event made while handling the command stamped `cause`. */
+  static stampMade(origin: Origin, cause: Metadata, fields?: MetadataFields): Metadata {
+    const stamp = Metadata.stamp(origin, cause, undefined, fields);
+    stamp.#index = cause.#next++;
+    return stamp;
+  }
+
+  /** @internal The stamp of a message that was read. */
+  static read(id: string, wire: WireMetadata): Metadata {
+    const stamp = new Metadata(SYSTEM, millisOf(wire.issued_at), id);
+    stamp.#correlation = wire.correlation_id;
+    stamp.#causation = wire.causation_id ?? undefined;
+    stamp.#actorId = wire.actor_id ?? undefined;
+    stamp.#actorType = wire.actor_type;
+    stamp.#source = wire.source ?? undefined;
+    stamp.#sent = true;
+    return stamp;
+  }
+
+  /** @internal The message's id, made now if nobody asked before. */
+  static idOf(stamp: Metadata): string {
+    if (stamp.#id !== undefined) return stamp.#id;
+    const { clock: _, ids } = stamp.#origin;
+    const cause = stamp.#causation;
+    stamp.#id =
+      stamp.#index >= 0 && cause !== undefined
+        ? native.eventIdOf(typeof cause === "string" ? cause : Metadata.idOf(cause), stamp.#index)
+        : ids.next(stamp.#time);
+    return stamp.#id;
+  }
+
+  /** @internal Whether this call is the first to use the stamp for a sending. */
+  static use(stamp: Metadata): boolean {
+    const first = !stamp.#sent;
+    stamp.#sent = true;
+    return first;
+  }
+
+  /** @internal When the message was made: microseconds since 1970. */
+  static micros(stamp: Metadata): number {
+    return Math.round(stamp.#time * 1000);
+  }
+
+  /** @internal What goes to the core: resolved fields and the time in microseconds. */
+  static encode(stamp: Metadata): object {
+    return {
+      fields: {
+        correlation_id: stamp.correlationId,
+        causation_id: stamp.causationId ?? undefined,
+        actor_id: stamp.#actorId,
+        actor_type: stamp.#actorType,
+        source: stamp.#source,
+      },
+      issued_at: Metadata.micros(stamp),
+    };
+  }
+}
+
+/** Milliseconds, with a fraction to the microsecond, of an RFC 3339 time in UTC with six digits. */
+export function millisOf(time: string): number {
+  const whole = Date.parse(time);
+  const digits = /\.\d{3}(\d{3})Z$/.exec(time)?.[1];
+  return digits === undefined ? whole : whole + Number(digits) / 1000;
+}
+
+const PLAIN = /^[^\p{Cc}]{1,255}$/u;
+const WORD = /^[a-z][a-z0-9_]{0,63}$/;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+function check(fields: MetadataFields): MetadataFields {
+  const { correlationId, causationId, actorId, actorType, source } = fields;
+  if (
+    (correlationId === undefined || PLAIN.test(correlationId)) &&
+    (causationId === undefined || PLAIN.test(causationId)) &&
+    (actorId === undefined || PLAIN.test(actorId)) &&
+    (actorType === undefined || WORD.test(actorType)) &&
+    (source === undefined || PLAIN.test(source))
+  ) {
+    return fields;
+  }
+  for (const [field, value] of Object.entries(fields)) {
+    if (value !== undefined && typeof value !== "string") {
+      const reason = `expected text, found ${typeof value}`;
+      throw new InvalidMetadataError(`metadata: ${field}: ${reason}`, { field, reason });
+    }
+  }
+  // The core says what is wrong, in its own words.
+  const wire = {
+    correlation_id: correlationId,
+    causation_id: causationId,
+    actor_id: actorId,
+    actor_type: actorType,
+    source,
+  };
+  attempt(() => native.checkMetadata(JSON.stringify(wire)));
+  return fields;
+}
+
+/**
+ * Checks an id that the caller gave and returns it in lower case.
+ *
+ * @throws {InvalidIdError} if it is not a UUID with hyphens.
+ */
+export function checkId(id: string): string {
+  if (typeof id !== "string") {
+    throw new InvalidIdError(`expected a UUID, found ${typeof id}`, { value: String(id) });
+  }
+  if (UUID.test(id) && id !== "00000000-0000-0000-0000-000000000000") return id;
+  return attempt(() => native.messageId(id));
+}

@@ -1,0 +1,75 @@
+/**
+ * The native part as TypeScript sees it. Private: structure crosses as JSON text, errors are read by `fromNative`.
+ *
+ * @packageDocumentation
+ */
+import { fromNative } from "./errors.js";
+import addon from "./load.cjs";
+
+/** A task's number while it waits; its text, or nothing, when it ended at once. */
+export type Started = number | string | null;
+
+/** The mailbox between core futures and this thread. */
+export interface NativeBridge {
+  drain(): Array<number | string | null>;
+  cancel(task: number): void;
+}
+
+/** The types and handlers of an app. */
+export interface NativeRegistry {
+  readonly app: string;
+  readonly appPrefix: string;
+  addType(json: string): number;
+  addCommandHandler(json: string): number;
+  addEventHandler(json: string): number;
+  handler(index: number): string;
+  commandHandler(typeName: string): number;
+  eventHandlers(typeName: string): number[];
+  typeNamed(name: string): number | null;
+  topicFor(typeName: string): string;
+}
+
+/** What follows on an attempt that did not succeed: milliseconds to the next, or the reason to give up. */
+export type NextAttempt = number | string;
+
+/** A message on its way to one handler. */
+export interface NativeDelivery {
+  readonly attempts: number;
+  begin(): number;
+  failed(types: string[], errors: string, nowMicros: number, draw: number): NextAttempt;
+  retryAfter(delayMs: number, errors: string, nowMicros: number): NextAttempt;
+}
+
+/** The addon. */
+export interface Native {
+  readonly Bridge: new (wakeup: () => void) => NativeBridge;
+  readonly Registry: new (name: string, appPrefix: string | undefined) => NativeRegistry;
+  readonly Delivery: new (
+    registry: NativeRegistry,
+    handler: number,
+    maxRetries: number | undefined,
+  ) => NativeDelivery;
+  topicOf(typeName: string, appPrefix: string): string;
+  patternMatches(pattern: string, topic: string): boolean;
+  messageId(text: string): string;
+  eventIdOf(commandId: string, index: number): string;
+  checkMetadata(json: string): void;
+  retryDelay(policy: string, retry: number, draw: number): number;
+  checkPayload(typeName: string, payload: string, maxBytes: number): void;
+  eventStatus(states: string[]): string;
+  errorCatalogue(): string;
+  encodeMessage(kind: string, json: string): string;
+  decodeMessage(body: string, receivedAtMicros: number): string;
+}
+
+/** The addon itself: its methods throw a JSON reason. Call through {@link native} or {@link attempt}. */
+export const native = addon as Native;
+
+/** What `call` returns, its error as one of ours. */
+export function attempt<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
