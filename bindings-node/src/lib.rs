@@ -9,14 +9,19 @@
     clippy::needless_pass_by_value,
     reason = "napi hands arguments over by value"
 )]
-
 #![allow(
     missing_debug_implementations,
     reason = "only JavaScript ever holds these classes"
 )]
 
 pub mod bridge;
+pub mod dead_letters;
 pub mod delivery;
 mod error;
+pub mod execution;
 pub mod names;
+mod pages;
 pub mod registry;
+pub mod services;
+pub mod store;
+pub mod subscription;

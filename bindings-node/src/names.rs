@@ -236,4 +236,3 @@ fn message_json(object: &serde_json::Value, payload: &[u8]) -> String {
     text.push('}');
     text
 }
-

@@ -148,10 +148,7 @@ impl NodeRegistry {
     #[napi]
     pub fn event_handlers(&self, type_name: String) -> Vec<u32> {
         let handlers = self.inner.event_handlers(&type_name);
-        handlers
-            .into_iter()
-            .map(|index| number(index.0))
-            .collect()
+        handlers.into_iter().map(|index| number(index.0)).collect()
     }
 
     /// The number of the type of that name or alias, if the app knows it.

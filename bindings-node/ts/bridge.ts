@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import { errorOf, fromNative } from "./errors.js";
-import { native, type NativeBridge, type Started } from "./native.js";
+import { type NativeBridge, native, type Started } from "./native.js";
 
 interface Waiting {
   readonly resolve: (text: string | null) => void;
@@ -12,7 +12,15 @@ interface Waiting {
   readonly background: boolean;
 }
 
-/** The tasks of this thread that wait for the core. */
+/** How a call waits. */
+export interface RunOptions {
+  /** Waiting does not keep the process alive. */
+  readonly background?: boolean;
+  /** Stops waiting: the call then ends with nothing, as the core forgets it. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The tasks of one app that wait for the core. */
 export class Bridge {
   readonly native: NativeBridge = new native.Bridge(() => this.#drain());
   readonly #waiting = new Map<number, Waiting>();
@@ -20,8 +28,8 @@ export class Bridge {
   readonly #alive = setInterval(() => undefined, 0x7fff_ffff).unref();
   #foreground = 0;
 
-  /** Runs a native call that may have to wait. `background` work does not keep the process alive. */
-  run(start: () => Started, background = false): Promise<string | null> {
+  /** Runs a native call that may have to wait. */
+  run(start: () => Started, options?: RunOptions): Promise<string | null> {
     let started: Started;
     try {
       started = start();
@@ -30,19 +38,47 @@ export class Bridge {
     }
     if (typeof started !== "number") return Promise.resolve(started);
     const task = started;
-    return new Promise((resolve, reject) => {
+    const background = options?.background === true;
+    if (!background && this.#foreground++ === 0) this.#alive.ref();
+    const ended = new Promise<string | null>((resolve, reject) => {
       this.#waiting.set(task, { resolve, reject, background });
-      if (!background && this.#foreground++ === 0) this.#alive.ref();
     });
+    return options?.signal === undefined ? ended : this.#abortable(task, ended, options.signal);
+  }
+
+  async #abortable(
+    task: number,
+    ended: Promise<string | null>,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const abort = (): void => {
+      const waiting = this.#waiting.get(task);
+      if (waiting === undefined) return;
+      this.#forget(task, waiting);
+      this.native.cancel(task);
+      waiting.resolve(null);
+    };
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      return await ended;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  #forget(task: number, waiting: Waiting): void {
+    this.#waiting.delete(task);
+    if (!waiting.background && --this.#foreground === 0) this.#alive.unref();
   }
 
   #drain(): void {
     const ended = this.native.drain();
     for (let i = 0; i < ended.length; i += 3) {
-      const waiting = this.#waiting.get(ended[i] as number);
+      const task = ended[i] as number;
+      const waiting = this.#waiting.get(task);
       if (waiting === undefined) continue;
-      this.#waiting.delete(ended[i] as number);
-      if (!waiting.background && --this.#foreground === 0) this.#alive.unref();
+      this.#forget(task, waiting);
       const text = ended[i + 2] as string | null;
       if (ended[i + 1] === 1) waiting.resolve(text);
       else waiting.reject(errorOf(text ?? ""));

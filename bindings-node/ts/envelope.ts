@@ -63,19 +63,19 @@ export class EventEnvelope {
   readonly event: Event;
   /** For middleware: what one leaves here the next one finds. */
   context: Record<string, unknown> = {};
-  readonly #names: readonly { readonly name: string }[];
+  readonly #names: readonly { readonly fullName: string }[];
   readonly #states: HandlerState[];
   readonly #publishedAt: number;
   /** Work that goes on behind. */
-  readonly #behind: Array<Promise<void>> = [];
+  readonly #behind: readonly Promise<void>[];
 
   /** @internal */
   constructor(
     event: Event,
-    handlers: readonly { readonly name: string }[],
+    handlers: readonly { readonly fullName: string }[],
     states: HandlerState[],
     publishedAt: number,
-    behind: Array<Promise<void>>,
+    behind: readonly Promise<void>[],
   ) {
     this.event = event;
     this.#names = handlers;
@@ -99,9 +99,9 @@ export class EventEnvelope {
     return new Date(this.#publishedAt);
   }
 
-  /** Each handler's state by its name, in order of registration. A handler that waits for a retry is pending. */
+  /** Each handler's state by its full name `<app>.<handler>`, in order of registration. A handler that waits for a retry is pending. */
   get handlers(): ReadonlyMap<string, HandlerState> {
-    return new Map(this.#names.map(({ name }, i) => [name, this.#states[i] ?? "pending"]));
+    return new Map(this.#names.map(({ fullName }, i) => [fullName, this.#states[i] ?? "pending"]));
   }
 
   /** Where the event stands: all handled, some failed, all failed, or still published. */

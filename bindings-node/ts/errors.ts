@@ -459,6 +459,7 @@ export class NoDeadLetterError extends StoreError {
 }
 
 /** What can go wrong with an aggregate. */
+// biome-ignore lint/suspicious/noShadowRestrictedNames: the catalogue names it, and nobody needs the global one here
 export class AggregateError extends OrkestraError {}
 
 /** The aggregate does not take this command. */

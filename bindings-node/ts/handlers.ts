@@ -32,6 +32,15 @@ export interface HandlerOptions {
   readonly concurrency?: number;
 }
 
+/** How an event handler is called. */
+export interface EventHandlerOptions extends HandlerOptions {
+  /** Where in the log it begins at its first start; later it goes on where it was. Default `now`. */
+  readonly start?: Start;
+}
+
+/** A place in the log: its beginning, its end, or after a position. */
+export type Start = "origin" | "now" | number;
+
 /** What an event handler takes: a definition, several, or a topic pattern (`*` one word, `#` any number of words). */
 export type EventSelector = AnyEventType | readonly AnyEventType[] | TopicSelector;
 
@@ -66,7 +75,7 @@ export type Registration =
       readonly kind: "event";
       readonly selector: EventSelector;
       readonly handler: EventHandler<never>;
-      readonly options: HandlerOptions;
+      readonly options: EventHandlerOptions;
     };
 
 /**
@@ -96,7 +105,7 @@ export class Handlers {
   eventHandler<const S extends EventSelector>(
     selector: S,
     handler: EventHandler<Selected<S>>,
-    options: HandlerOptions = {},
+    options: EventHandlerOptions = {},
   ): this {
     this.#registrations.push({ kind: "event", selector, handler, options });
     return this;

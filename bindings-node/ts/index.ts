@@ -1,5 +1,155 @@
-export * from "./errors.js";
-export * from "./message.js";
-export * from "./metadata.js";
-export * from "./bridge.js";
-export * from "./payload.js";
+/**
+ * Commands, events, aggregates and durable workflows on one core.
+ *
+ * @packageDocumentation
+ */
+export {
+  type AggregateAnswer,
+  type AggregateSpec,
+  aggregate,
+  type Decision,
+  type Executed,
+  type Executor,
+} from "./aggregate.js";
+export { type Health, type Logger, Orkestra, type OrkestraOptions } from "./app.js";
+export type { DispatchOptions, SendOptions } from "./bus.js";
+export type { Clock, IdSource } from "./clock.js";
+export type { Context } from "./context.js";
+export type {
+  DeadLetter,
+  DeadLetterFilter,
+  DeadLetterPage,
+  DeadLetterReason,
+  DeadLetters,
+  FailedAttempts,
+} from "./dead-letters.js";
+export {
+  CommandEnvelope,
+  type CommandStatus,
+  EventEnvelope,
+  type EventStatus,
+  type HandlerState,
+  type Middleware,
+} from "./envelope.js";
+export {
+  AggregateError,
+  AlreadyStartedError,
+  AppError,
+  BusError,
+  CannotOpenStoreError,
+  CheckpointBehindError,
+  CheckpointMismatchError,
+  ClosedError,
+  CorruptError,
+  DiskFullError,
+  DispatchTimeoutError,
+  DuplicateEventError,
+  DuplicateHandlerError,
+  DuplicateHandlerNameError,
+  DuplicateSubscriptionError,
+  DuplicateTypeError,
+  EmptyTopicError,
+  type ErrorDetails,
+  ForkedError,
+  HandlerError,
+  HandlerTimeoutError,
+  InvalidAggregateError,
+  InvalidArgumentError,
+  InvalidDecisionError,
+  type InvalidField,
+  InvalidFieldError,
+  InvalidHandlerError,
+  InvalidIdError,
+  InvalidMetadataError,
+  InvalidPatternError,
+  InvalidPayloadError,
+  InvalidRetryPolicyError,
+  InvalidSettingError,
+  InvalidStreamNameError,
+  InvalidTypeNameError,
+  InvalidUrlError,
+  MalformedError,
+  MessageError,
+  MissingFieldError,
+  NewerSchemaError,
+  NoDeadLetterError,
+  NoHandlerError,
+  NotADatabaseError,
+  NotCaughtUpError,
+  NotJsonError,
+  NotStampedError,
+  NotStartedError,
+  NoUpcasterError,
+  OrkestraError,
+  ReadOnlyStoreError,
+  RejectedError,
+  RetryError,
+  RevisionConflictError,
+  StaleLeaseError,
+  StoreClosedError,
+  StoreError,
+  StoreLockedError,
+  StoreUnavailableError,
+  SubscriptionError,
+  SubscriptionStoppedError,
+  TooDeepError,
+  TooLargeError,
+  TopicConflictError,
+  UnexpectedCommandError,
+  UnknownEventError,
+  WaitInLoopError,
+  WaitTimeoutError,
+  WrongKindError,
+} from "./errors.js";
+export {
+  type CommandHandler,
+  type EventHandler,
+  type EventHandlerOptions,
+  type EventSelector,
+  type HandlerOptions,
+  Handlers,
+  type RawEvent,
+  type Selected,
+  type Start,
+  type TopicSelector,
+} from "./handlers.js";
+export type { ReaderState } from "./log.js";
+export {
+  type AnyCommandType,
+  type AnyEventType,
+  type AnyMessageType,
+  type Command,
+  type CommandOf,
+  type CommandOptions,
+  type CommandType,
+  command,
+  type Event,
+  type EventOf,
+  type EventOptions,
+  type EventType,
+  event,
+  idOf,
+  type Message,
+  metadataOf,
+  type Payload,
+  type ResultOf,
+  typeOf,
+  type Upcaster,
+} from "./message.js";
+export { type ActorType, Metadata, type MetadataFields } from "./metadata.js";
+export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
+export type { RecordedEvent } from "./recorded.js";
+export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
+export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";
+export type {
+  Append,
+  Appended,
+  AppendOptions,
+  DeleteOptions,
+  ExpectedRevision,
+  ReadAllOptions,
+  ReadStreamOptions,
+  Store,
+} from "./store.js";
+export type { Batch, SubscribeOptions, Subscription } from "./subscription.js";
+export { patternMatches, topicOf } from "./topic.js";

@@ -41,10 +41,13 @@ export type Payload<Output> = { readonly [Key in keyof Output]: Output[Key] };
 
 /** A command of a definition: `CommandOf<typeof PlaceOrder>`. */
 export type CommandOf<D> =
-  D extends CommandType<infer _, infer Output, infer Result> ? Payload<Output> & Command<Result> : never;
+  D extends CommandType<infer _, infer Output, infer Result>
+    ? Payload<Output> & Command<Result>
+    : never;
 
 /** An event of a definition: `EventOf<typeof OrderPlaced>`. */
-export type EventOf<D> = D extends EventType<infer _, infer Output> ? Payload<Output> & Event : never;
+export type EventOf<D> =
+  D extends EventType<infer _, infer Output> ? Payload<Output> & Event : never;
 
 /** The result of a command: `ResultOf<typeof PlaceOrder>`. */
 export type ResultOf<D> = D extends CommandType<infer _, infer __, infer Result> ? Result : never;
@@ -142,7 +145,9 @@ class Stamped {
   }
 
   static modelOf(value: unknown): Model | undefined {
-    return typeof value === "object" && value !== null && #model in value ? value.#model : undefined;
+    return typeof value === "object" && value !== null && #model in value
+      ? value.#model
+      : undefined;
   }
 
   static stampOf(message: Stamped): Metadata | undefined {
@@ -177,7 +182,10 @@ export const setStamp = Stamped.setStamp as unknown as (message: Message, stamp:
  * const { order_id } = await app.dispatch(PlaceOrder({ product_id: "sku_42", quantity: 3 }));
  * ```
  */
-export function command<S extends Schema<unknown, object>, R extends Schema = Schema<unknown, unknown>>(
+export function command<
+  S extends Schema<unknown, object>,
+  R extends Schema = Schema<unknown, unknown>,
+>(
   typeName: string,
   schema: S,
   options: CommandOptions<R> = {},
@@ -274,6 +282,44 @@ function define(
   });
 }
 
+class Raw extends Stamped {
+  readonly type: string;
+  readonly data: PayloadObject;
+
+  constructor(model: Model, data: PayloadObject) {
+    super(model);
+    this.type = model.typeName;
+    this.data = data;
+    Object.freeze(this);
+  }
+}
+
+/** An event of a type that nobody here knows. */
+export function rawEvent(
+  typeName: string,
+  version: number,
+  data: PayloadObject,
+  stamp: Metadata,
+): Event {
+  const model: Model = {
+    kind: "event",
+    typeName,
+    aliases: [],
+    version,
+    upcasters: {},
+    identity: 0,
+    decode: () => message,
+  };
+  const message = new Raw(model, data) as unknown as Event;
+  setStamp(message, stamp);
+  return message;
+}
+
+/** What a message has as its payload. */
+export function payloadOf(message: Message): object {
+  return message instanceof Raw ? message.data : message;
+}
+
 /** The model of a definition, `undefined` for anything else. */
 export function definitionOf(value: unknown): Model | undefined {
   return typeof value === "function" && MODEL in value ? (value[MODEL] as Model) : undefined;
@@ -292,10 +338,9 @@ export function wrongKind(expected: "command" | "event", value: unknown): WrongK
 
 function notStamped(message: unknown): NotStampedError {
   const type_name = modelOf(message)?.typeName ?? describe(message);
-  return new NotStampedError(
-    `${type_name} has not been sent yet: it has no id and no metadata`,
-    { type_name },
-  );
+  return new NotStampedError(`${type_name} has not been sent yet: it has no id and no metadata`, {
+    type_name,
+  });
 }
 
 /**
@@ -324,4 +369,3 @@ export function typeOf(message: Message): string {
   if (model === undefined) throw wrongKind("event", message);
   return model.typeName;
 }
-

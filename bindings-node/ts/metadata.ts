@@ -55,7 +55,6 @@ export class Metadata {
   #source: string | undefined;
   /** For an event made while handling a command: its number among those. */
   #index = -1;
-  #next = 0;
   /** Set once a sending has used this stamp. */
   #sent = false;
 
@@ -161,10 +160,15 @@ export class Metadata {
     return stamp;
   }
 
-  /** @internal The stamp of an event made while handling the command stamped `cause`. */
-  static stampMade(origin: Origin, cause: Metadata, fields?: MetadataFields): Metadata {
+  /** @internal The stamp of the `index`-th event made while handling the command stamped `cause`. */
+  static stampMade(
+    origin: Origin,
+    cause: Metadata,
+    index: number,
+    fields?: MetadataFields,
+  ): Metadata {
     const stamp = Metadata.stamp(origin, cause, undefined, fields);
-    stamp.#index = cause.#next++;
+    stamp.#index = index;
     return stamp;
   }
 
@@ -183,12 +187,11 @@ export class Metadata {
   /** @internal The message's id, made now if nobody asked before. */
   static idOf(stamp: Metadata): string {
     if (stamp.#id !== undefined) return stamp.#id;
-    const { clock: _, ids } = stamp.#origin;
     const cause = stamp.#causation;
     stamp.#id =
       stamp.#index >= 0 && cause !== undefined
         ? native.eventIdOf(typeof cause === "string" ? cause : Metadata.idOf(cause), stamp.#index)
-        : ids.next(stamp.#time);
+        : stamp.#origin.ids.next(stamp.#time);
     return stamp.#id;
   }
 

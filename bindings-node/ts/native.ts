@@ -40,8 +40,50 @@ export interface NativeDelivery {
   retryAfter(delayMs: number, errors: string, nowMicros: number): NextAttempt;
 }
 
+/** The stores of an app: settings first, adapters once opened. */
+export interface NativeStores {
+  readonly memoryOnly: boolean;
+  readonly maxPayloadBytes: number;
+  open(): Started;
+  close(): Started;
+  append(json: string): Started;
+  appendMany(json: string): Started;
+  readStream(stream: string, from: number | undefined, backwards: boolean, limit: number): Started;
+  readAll(registry: NativeRegistry, json: string): Started;
+  head(): Started;
+  deleteStream(stream: string, expected: string, hard: boolean): Started;
+  caughtUp(name: string, position: number): Started;
+  recordDeadLetter(delivery: NativeDelivery, json: string, nowMicros: number): Started;
+  listDeadLetters(filter: string): Started;
+  deadLetter(id: string): Started;
+  requeueDeadLetter(id: string, body: string | undefined): Started;
+  discardDeadLetter(id: string): Started;
+}
+
+/** A named reader of the log. */
+export interface NativeSubscription {
+  open(): Started;
+  next(): Started;
+  ack(position: number): Started;
+}
+
+/** One command on its way through one aggregate. */
+export interface NativeExecution {
+  advance(): Started;
+  decided(events: string): Started;
+  refused(): Started;
+  snapshot(state: string, revision: number, nowMicros: number): Started;
+}
+
 /** The addon. */
 export interface Native {
+  readonly Stores: new (bridge: NativeBridge, settings: string) => NativeStores;
+  readonly Subscription: new (
+    stores: NativeStores,
+    registry: NativeRegistry,
+    json: string,
+  ) => NativeSubscription;
+  readonly Execution: new (stores: NativeStores, json: string) => NativeExecution;
   readonly Bridge: new (wakeup: () => void) => NativeBridge;
   readonly Registry: new (name: string, appPrefix: string | undefined) => NativeRegistry;
   readonly Delivery: new (

@@ -65,7 +65,8 @@ function walk(typeName: string, value: object, depth: number, above: object[]): 
       visit(typeName, item, depth, above, index);
     }
   } else {
-    for (const key in value) visit(typeName, (value as Record<string, unknown>)[key], depth, above, key);
+    for (const key in value)
+      visit(typeName, (value as Record<string, unknown>)[key], depth, above, key);
   }
   above.pop();
 }
@@ -89,7 +90,8 @@ function visit(
       if (value === null) return;
       if (!holdable(value)) throw notJson(typeName, above, describe(value), key);
       if ("toJSON" in value) return;
-      return walk(typeName, value, depth + 1, above);
+      walk(typeName, value, depth + 1, above);
+      return;
     default:
       throw notJson(typeName, above, describe(value), key);
   }
@@ -123,4 +125,3 @@ function keyOf(parent: object, child: object): string | number {
   if (Array.isArray(parent)) return parent.indexOf(child);
   return Object.entries(parent).find(([, value]) => value === child)?.[0] ?? "?";
 }
-

@@ -62,9 +62,7 @@ export function decode(typeName: string, schema: Schema, input: PayloadObject): 
   if (result.issues === undefined) return outputOf(typeName, result);
   const unknown = unknownKeys(result.issues);
   if (unknown.length === 0) throw invalid(typeName, result.issues);
-  const known = Object.fromEntries(
-    Object.entries(input).filter(([key]) => !unknown.includes(key)),
-  );
+  const known = Object.fromEntries(Object.entries(input).filter(([key]) => !unknown.includes(key)));
   return outputOf(typeName, validate(typeName, schema, known));
 }
 

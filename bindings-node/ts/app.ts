@@ -1,0 +1,690 @@
+/**
+ * The app: handlers, bus and stores wired together.
+ *
+ * @packageDocumentation
+ */
+import {
+  type AggregateAnswer,
+  AggregateHost,
+  type Executed,
+  type Executor,
+  executed,
+} from "./aggregate.js";
+import { Bridge } from "./bridge.js";
+import { Bus, type DispatchOptions, type SendOptions } from "./bus.js";
+import { type Clock, type IdSource, type Origin, SYSTEM } from "./clock.js";
+import type { Context, Sender } from "./context.js";
+import { type DeadLetter, DeadLetters } from "./dead-letters.js";
+import { Deliveries } from "./delivery.js";
+import type { EventEnvelope, Middleware } from "./envelope.js";
+import {
+  AlreadyStartedError,
+  ClosedError,
+  InvalidAggregateError,
+  InvalidHandlerError,
+  InvalidSettingError,
+  NotCaughtUpError,
+  NotStartedError,
+  RejectedError,
+} from "./errors.js";
+import type {
+  CommandHandler,
+  EventHandler,
+  EventHandlerOptions,
+  EventSelector,
+  HandlerOptions,
+  Handlers,
+  Selected,
+  Start,
+} from "./handlers.js";
+import { LogFollower, type ReaderState } from "./log.js";
+import {
+  type AnyCommandType,
+  type AnyMessageType,
+  type Command,
+  type CommandType,
+  definitionOf,
+  type Event,
+  type Message,
+  type Payload,
+  typeOf,
+} from "./message.js";
+import { Metadata, type WireMetadata } from "./metadata.js";
+import { attempt, type NativeStores, native } from "./native.js";
+import { encodePayload } from "./payload.js";
+import { eventOf, type Row } from "./recorded.js";
+import { Registry } from "./registry.js";
+import type { Call, Route } from "./route.js";
+import type { PayloadObject } from "./schema.js";
+import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
+import { type SubscribeOptions, Subscription } from "./subscription.js";
+
+/** Where warnings go: any pino-like logger. */
+export interface Logger {
+  warn(facts: object, message: string): void;
+}
+
+/** How an app is set up. */
+export interface OrkestraOptions {
+  /** `memory:`. Default: `ORKESTRA_BUS`, then `memory:`. */
+  readonly bus?: string;
+  /** `sqlite:<path>` or `memory:`. Default: `ORKESTRA_STORE`, then `sqlite:orkestra.db`. */
+  readonly store?: string;
+  /** Where checkpoints, leases and dead letters are kept. Default: `ORKESTRA_STATE`, then in the store. */
+  readonly state?: string;
+  /** The leading segments of type names that topics leave out. Default: the app's name, camelised; empty for none. */
+  readonly appPrefix?: string;
+  /** The longest payload in bytes. Default 1 MiB. */
+  readonly maxPayloadBytes?: number;
+  /**
+   * Whether what a handler sends is derived from the message it handles by itself (`async`, the default), or only what it sends through its
+   * context argument (`explicit`), which is faster.
+   */
+  readonly context?: "async" | "explicit";
+  /** Milliseconds that `close` waits for what is under way. Default 10,000. */
+  readonly closeTimeoutMs?: number;
+  /** Where warnings go. Default `process.emitWarning`. */
+  readonly logger?: Logger;
+  /** Another clock: for tests. */
+  readonly clock?: Clock;
+  /** Another source of ids: for tests. */
+  readonly ids?: IdSource;
+  /** Where the `ORKESTRA_…` variables are read. Default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** How an app is. */
+export interface Health {
+  /** Whether it runs, its store answers and every reader reads. */
+  readonly ok: boolean;
+  /** The app's name. */
+  readonly app: string;
+  readonly status: "new" | "running" | "closed";
+  /** What the store says when it does not answer, `null` when it does. */
+  readonly error: string | null;
+  /** The position of the last event in the store. */
+  readonly head: number | null;
+  /** The handlers' readers of the log. */
+  readonly readers: readonly ReaderState[];
+  /** Dead letters that wait for somebody. */
+  readonly deadLetters: number;
+}
+
+type Status = "new" | "running" | "closed";
+
+/**
+ * An app: declares handlers, dispatches commands, publishes events, and stores them.
+ *
+ * @example
+ * ```ts
+ * const app = new Orkestra("MyApp", { bus: "memory:", store: "sqlite:orders.db" });
+ * app.commandHandler(PlaceOrder, async (command) => ({ order_id: randomUUID() }), { maxRetries: 2 });
+ * await app.start();
+ * const result = await app.dispatch(PlaceOrder({ product_id: "sku_42", quantity: 3 }), { actorId: "user_123" });
+ * await app.close();
+ * ```
+ */
+export class Orkestra {
+  /** The app's name. */
+  readonly name: string;
+  /** The event store. */
+  readonly store: Store;
+  /** Messages given up on. */
+  readonly deadLetters: DeadLetters;
+
+  readonly #origin: Origin;
+  readonly #bridge = new Bridge();
+  readonly #stores: NativeStores;
+  readonly #registry: Registry;
+  readonly #deliveries: Deliveries;
+  readonly #bus: Bus;
+  readonly #storeHost: StoreHost;
+  readonly #named: boolean;
+  readonly #closeTimeoutMs: number;
+  readonly #logger: Logger | undefined;
+  readonly #starts = new Map<Route, Start>();
+  readonly #aggregates = new Map<Executor, AggregateHost>();
+  #followers: LogFollower[] = [];
+  #status: Status = "new";
+  #starting: Promise<this> | undefined;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * @throws {InvalidUrlError} names the setting and what is wrong with its URL.
+   * @throws {InvalidTypeNameError} if `name` cannot name an app.
+   */
+  constructor(name: string, options: OrkestraOptions = {}) {
+    const { context = "async", env = process.env } = options;
+    this.name = name;
+    this.#logger = options.logger;
+    this.#closeTimeoutMs = options.closeTimeoutMs ?? 10_000;
+    this.#origin = { clock: options.clock ?? SYSTEM.clock, ids: options.ids ?? SYSTEM.ids };
+    if (context !== "async" && context !== "explicit") {
+      const reason = `expected async or explicit, found ${String(context)}`;
+      throw new InvalidSettingError(`context: ${reason}`, { setting: "context", reason });
+    }
+    const settings = JSON.stringify({
+      bus: options.bus ?? (env.ORKESTRA_BUS || null),
+      store: options.store ?? (env.ORKESTRA_STORE || null),
+      state: options.state ?? (env.ORKESTRA_STATE || null),
+      max_payload_bytes: options.maxPayloadBytes ?? null,
+    });
+    this.#registry = new Registry(name, options.appPrefix);
+    this.#stores = attempt(() => new native.Stores(this.#bridge.native, settings));
+    this.#named = !this.#stores.memoryOnly;
+    this.#deliveries = new Deliveries({
+      origin: this.#origin,
+      registry: this.#registry,
+      bridge: this.#bridge,
+      stores: this.#stores,
+      warn: (message, error) => this.#warn(message, error),
+    });
+    const sender = this.#sender();
+    this.#bus = new Bus({
+      app: name,
+      origin: this.#origin,
+      registry: this.#registry,
+      deliveries: this.#deliveries,
+      sender,
+      ambient: context === "async",
+      guard: () => this.#guard(),
+    });
+    this.#storeHost = {
+      bridge: this.#bridge,
+      stores: this.#stores,
+      registry: this.#registry,
+      guard: () => this.#guard(),
+      stamp: (event) => this.#bus.stampEvent(event, undefined, this.#bus.cause()),
+    };
+    this.store = new Store(this.#storeHost);
+    this.deadLetters = new DeadLetters(
+      this.#bridge,
+      this.#stores,
+      (letter) => this.#redeliver(letter),
+      (letter, payload) => this.#prepare(letter, payload),
+    );
+  }
+
+  // Registration.
+
+  /**
+   * Registers the one handler of a command.
+   *
+   * @throws {DuplicateHandlerError} if it has one already.
+   * @throws {WrongKindError} if `type` is no command's definition.
+   */
+  commandHandler<Input, Output, Result>(
+    type: CommandType<Input, Output, Result>,
+    handler: CommandHandler<Payload<Output> & Command<Result>, Result>,
+    options: HandlerOptions = {},
+  ): this {
+    this.#registering("the handler of a command");
+    this.#registry.addCommand(type, handler, options);
+    return this;
+  }
+
+  /**
+   * Registers an event handler: for a definition, several, or `{ topic: "orders.events.#" }`. It gets published events, and those appended to
+   * the store after the commit.
+   *
+   * @throws {InvalidHandlerError} if it has no name and the app is not in memory.
+   * @throws {DuplicateHandlerNameError} if another one has its name.
+   */
+  eventHandler<const S extends EventSelector>(
+    selector: S,
+    handler: EventHandler<Selected<S>>,
+    options: EventHandlerOptions = {},
+  ): this {
+    this.#registering("an event handler");
+    const name = options.name ?? this.#nameOf(handler);
+    const route = this.#registry.addEvent(selector, handler as Call, { ...options, name });
+    this.#starts.set(route, options.start ?? "now");
+    return this;
+  }
+
+  /** Registers a group of handlers. */
+  include(handlers: Handlers): this {
+    for (const registration of handlers.registrations()) {
+      const { handler, options } = registration;
+      if (registration.kind === "command") {
+        this.#registering("the handler of a command");
+        this.#registry.addCommand(registration.type, handler, options);
+      } else {
+        this.eventHandler(registration.selector, handler as EventHandler<unknown>, options);
+      }
+    }
+    return this;
+  }
+
+  /**
+   * Adds an aggregate: its commands can be dispatched and executed, its events are known.
+   *
+   * @throws {InvalidAggregateError} if it was added before.
+   * @throws {DuplicateHandlerError} if one of its commands has a handler already.
+   */
+  addAggregate<State, E>(aggregate: Executor<State, E>, options: HandlerOptions = {}): this {
+    this.#registering("an aggregate");
+    const executor = aggregate as unknown as Executor;
+    if (this.#aggregates.has(executor)) {
+      const reason = "it was added before";
+      throw new InvalidAggregateError(`aggregate ${executor.name}: ${reason}`, {
+        aggregate: executor.name,
+        reason,
+      });
+    }
+    const host = new AggregateHost(executor.spec, this.#storeHost, this.store, this.#origin);
+    for (const type of executor.spec.events) this.addTypes(type);
+    for (const type of executor.spec.commands) {
+      const call = async (command: Command, stamp: Metadata): Promise<AggregateAnswer> => {
+        const { stream, revision } = await host.execute(command, stamp);
+        return { stream, revision };
+      };
+      this.#registry.addCommand(type as AnyCommandType, call as Call, options);
+    }
+    this.#aggregates.set(executor, host);
+    return this;
+  }
+
+  /** Makes types known, so that they are read as themselves and not as raw events. */
+  addTypes(...types: readonly AnyMessageType[]): this {
+    for (const type of types) {
+      const model = definitionOf(type);
+      if (model === undefined) {
+        const reason = "expected a definition made by command() or event()";
+        throw new InvalidSettingError(`types: ${reason}`, { setting: "types", reason });
+      }
+      this.#registry.addType(model);
+    }
+    return this;
+  }
+
+  /** Adds code around each sending, in order of registration. */
+  aroundSend(middleware: Middleware): this {
+    this.#bus.use("send", middleware);
+    return this;
+  }
+
+  /** Adds code around each attempt to handle, in order of registration. */
+  aroundHandle(middleware: Middleware): this {
+    this.#bus.use("handle", middleware);
+    return this;
+  }
+
+  /** Calls `listener` with every dead letter, after it is recorded. */
+  onDeadLetter(listener: (letter: DeadLetter) => unknown): this {
+    this.#deliveries.onDeadLetter(listener);
+    return this;
+  }
+
+  // Sending.
+
+  /**
+   * Sends a command to its handler and waits for the result, retries included.
+   *
+   * @throws what the handler threw, when its retries are used up.
+   * @throws {NoHandlerError} if nobody handles it.
+   * @throws {RejectedError} if the handler refused it.
+   * @throws {DispatchTimeoutError} if `timeoutMs` is over.
+   */
+  dispatch<Result>(command: Command<Result>, options?: DispatchOptions): Promise<Result> {
+    return this.#bus.dispatch(command, options, this.#bus.cause()) as Promise<Result>;
+  }
+
+  /**
+   * Sends a command; it is handled behind. Its failure is a dead letter.
+   *
+   * @throws {NoHandlerError} if nobody handles it.
+   */
+  send(command: Command, options?: DispatchOptions): Promise<void> {
+    return this.#bus.send(command, options, this.#bus.cause());
+  }
+
+  /** Publishes an event now, not stored, and waits for the first attempt of each handler. Never rejects because a handler failed. */
+  publish(event: Event, options?: SendOptions): Promise<EventEnvelope> {
+    return this.#bus.publish(event, options, this.#bus.cause());
+  }
+
+  /**
+   * Executes a command on an aggregate: loads, decides, appends at the loaded revision, and decides again when somebody else was faster.
+   *
+   * @throws {RejectedError} if the aggregate refused it.
+   * @throws {RevisionConflictError} if others were faster too often.
+   */
+  execute<State, E>(
+    aggregate: Executor<State, E>,
+    command: Command,
+    options?: SendOptions,
+  ): Promise<Executed<State, E>> {
+    const executor = aggregate as unknown as Executor;
+    return this.#execute(executor, command, options, this.#bus.cause()) as unknown as Promise<
+      Executed<State, E>
+    >;
+  }
+
+  async #execute(
+    aggregate: Executor,
+    command: Command,
+    options: SendOptions | undefined,
+    cause: Context | undefined,
+  ): Promise<Executed<unknown>> {
+    this.#guard();
+    const host = this.#aggregates.get(aggregate);
+    if (host === undefined) {
+      const reason = "it was not added to the app";
+      throw new InvalidAggregateError(`aggregate ${aggregate.name}: ${reason}`, {
+        aggregate: aggregate.name,
+        reason,
+      });
+    }
+    host.check(command);
+    return executed(host, command, this.#bus.stampCommand(command, options, cause));
+  }
+
+  // Reading.
+
+  /** A named reader of the log. */
+  subscribe(options: SubscribeOptions = {}): Subscription {
+    this.#guard();
+    return new Subscription(this.#subscriptionHost(), options);
+  }
+
+  /**
+   * Waits until the subscription or event handler `name` has finished `position`.
+   *
+   * @throws {NotCaughtUpError} if it does not get there in `timeoutMs` milliseconds, by default 30,000.
+   */
+  async caughtUp(
+    name: string,
+    position: number,
+    options: { readonly timeoutMs?: number } = {},
+  ): Promise<void> {
+    this.#guard();
+    const { timeoutMs = 30_000 } = options;
+    const route = this.#registry.routes.find((other) => other.name === name);
+    const reader = route?.fullName ?? name;
+    const over = new AbortController();
+    let late = false;
+    const limit = this.#origin.clock.sleep(timeoutMs, over.signal).then(() => {
+      late = !over.signal.aborted;
+      over.abort();
+    });
+    await this.#bridge.run(() => this.#stores.caughtUp(reader, position), { signal: over.signal });
+    over.abort();
+    await limit;
+    if (!late) return;
+    const seconds = timeoutMs / 1000;
+    throw new NotCaughtUpError(
+      `subscription ${reader} did not reach position ${position} within ${seconds} s`,
+      { name: reader, position, seconds },
+    );
+  }
+
+  /** The topic of a definition, a message or a type name. */
+  topicFor(type: AnyMessageType | Message | string): string {
+    if (typeof type === "string") return this.#registry.topicFor(type);
+    return this.#registry.topicFor(definitionOf(type)?.typeName ?? typeOf(type as Message));
+  }
+
+  /** How the app is. Never rejects. */
+  async health(): Promise<Health> {
+    const readers = this.#followers.map(({ state }) => state);
+    let head: number | null = null;
+    let deadLetters = 0;
+    let error: string | null = null;
+    try {
+      head = await this.store.head();
+      deadLetters = (await this.deadLetters.list({ status: "dead", limit: 1 })).total;
+    } catch (problem) {
+      error = problem instanceof Error ? problem.message : String(problem);
+    }
+    const reading = readers.every(({ running }) => running);
+    const ok = this.#status === "running" && error === null && reading;
+    return { ok, app: this.name, status: this.#status, error, head, readers, deadLetters };
+  }
+
+  // Life.
+
+  /**
+   * Opens the stores and begins to read the log. Safe to call again.
+   *
+   * @throws {CannotOpenStoreError} {@link NotADatabaseError} {@link NewerSchemaError} and what else keeps a store from opening.
+   */
+  start(): Promise<this> {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<this> {
+    if (this.#status === "closed") throw this.#closedError();
+    await this.#bridge.run(() => this.#stores.open());
+    const host = {
+      ...this.#subscriptionHost(),
+      bus: this.#bus,
+      origin: this.#origin,
+      warn: (message: string, error: unknown) => this.#warn(message, error),
+      undecodable: (route: Route, row: Row, error: unknown) => this.#undecodable(route, row, error),
+    };
+    this.#followers = [...this.#starts].map(
+      ([route, start]) => new LogFollower(host, route, start),
+    );
+    for (const follower of this.#followers) await follower.open();
+    this.#status = "running";
+    this.#bus.running = true;
+    for (const follower of this.#followers) this.#deliveries.behind(follower.follow());
+    return this;
+  }
+
+  /**
+   * Stops accepting, waits for what is under way, and closes the stores. Safe to call again. What waits for a retry becomes a dead letter.
+   *
+   * @throws {StoreUnavailableError} if what was accepted could not be stored.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const started = this.#starting;
+    this.#status = "closed";
+    this.#bus.running = false;
+    if (started === undefined) return;
+    // A start that failed was reported to whoever started.
+    await started.catch(() => undefined);
+    this.#status = "closed";
+    this.#bus.running = false;
+    const over = new AbortController();
+    const limit = SYSTEM.clock.sleep(this.#closeTimeoutMs, over.signal);
+    await Promise.race([this.#deliveries.close(), limit]);
+    over.abort();
+    await this.#bridge.run(() => this.#stores.close());
+  }
+
+  /** Starts, runs until `signal` is aborted or the process is told to end (SIGINT, SIGTERM), and closes. */
+  async run(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.start();
+    const { signal } = options;
+    await new Promise<void>((resolve) => {
+      // Event handlers alone do not keep a process alive.
+      const alive = setInterval(() => undefined, 0x7fff_ffff);
+      const stop = (): void => {
+        clearInterval(alive);
+        process.off("SIGINT", stop);
+        process.off("SIGTERM", stop);
+        resolve();
+      };
+      process.once("SIGINT", stop);
+      process.once("SIGTERM", stop);
+      if (signal?.aborted) stop();
+      signal?.addEventListener("abort", stop, { once: true });
+    });
+    await this.close();
+  }
+
+  /** As {@link Orkestra.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // Within.
+
+  #sender(): Sender {
+    return {
+      dispatchFrom: (command, options, from) => this.#bus.dispatch(command, options, from),
+      sendFrom: (command, options, from) => this.#bus.send(command, options, from),
+      publishFrom: (event, options, from) => this.#bus.publish(event, options, from),
+      executeFrom: (aggregate, command, options, from) =>
+        this.#execute(aggregate, command, options, from),
+      appendFrom: (
+        stream: string,
+        events: readonly Event[],
+        options: AppendOptions | undefined,
+        from: Context,
+      ): Promise<Appended> =>
+        this.store.appendStamped(stream, events, options, (event) =>
+          this.#bus.stampEvent(event, undefined, from),
+        ),
+    };
+  }
+
+  #subscriptionHost(): {
+    bridge: Bridge;
+    stores: NativeStores;
+    registry: Registry;
+    closing: AbortSignal;
+  } {
+    return {
+      bridge: this.#bridge,
+      stores: this.#stores,
+      registry: this.#registry,
+      closing: this.#deliveries.closing,
+    };
+  }
+
+  #guard(): void {
+    if (this.#status === "running") return;
+    if (this.#status === "closed") throw this.#closedError();
+    throw new NotStartedError(`the app ${this.name} has not been started`, { app: this.name });
+  }
+
+  #closedError(): ClosedError {
+    return new ClosedError(`the app ${this.name} is closed`, { app: this.name });
+  }
+
+  #registering(what: string): void {
+    if (this.#starting === undefined && this.#status === "new") return;
+    if (this.#status === "closed") throw this.#closedError();
+    throw new AlreadyStartedError(
+      `the app ${this.name} has been started: register ${what} before`,
+      {
+        app: this.name,
+        what,
+      },
+    );
+  }
+
+  #nameOf(handler: unknown): string {
+    const handlers = this.#registry.routes.length;
+    if (this.#named) {
+      const reason = "it has no name: the store outlives this process, so its place needs one";
+      const about = "an event handler";
+      throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
+    }
+    const name = typeof handler === "function" ? handler.name : "";
+    const taken = this.#registry.routes.some((route) => route.name === name);
+    return /^\w+$/.test(name) && !taken ? name : `handler_${handlers + 1}`;
+  }
+
+  #warn(message: string, error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    if (this.#logger !== undefined) this.#logger.warn({ app: this.name, err: error }, message);
+    else process.emitWarning(`${message}: ${text}`, "OrkestraWarning");
+  }
+
+  /** A recorded event that does not decode: a dead letter at once. */
+  async #undecodable(route: Route, row: Row, error: unknown): Promise<void> {
+    const stamp = Metadata.read(row.id, row.metadata);
+    await this.#deliveries.park(route, {
+      type: row.type,
+      version: row.version,
+      data: row.data,
+      stamp,
+      error,
+    });
+  }
+
+  /** Checks that a letter can be handed over, and makes its body with another payload. */
+  #prepare(letter: DeadLetter, payload: object | undefined): string | undefined {
+    const refuse = (reason: string): never => {
+      const { handler } = letter;
+      throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+    };
+    this.#guard();
+    if (!letter.requeueable) refuse("the body of the dead letter could not be encoded");
+    if (this.#registry.routeNamed(letter.handler) === undefined) {
+      refuse("this app has no such handler");
+    }
+    if (payload === undefined) return undefined;
+    const { stampMicros, ...decoded } = this.#decode(letter);
+    const model = this.#registry.lookup(letter.type);
+    const stamp = Metadata.read(decoded.id, decoded.metadata);
+    const checked = model?.decode(payload as PayloadObject, stamp) ?? payload;
+    const data = encodePayload(letter.type, checked, this.#stores.maxPayloadBytes);
+    const json = JSON.stringify({
+      id: decoded.id,
+      type: letter.type,
+      version: model?.version ?? decoded.version ?? 1,
+      metadata: Metadata.encode(stamp),
+      occurred_at: stampMicros,
+    });
+    return attempt(() => native.encodeMessage(letter.kind, `${json.slice(0, -1)},"data":${data}}`));
+  }
+
+  #decode(letter: DeadLetter): DecodedMessage & { stampMicros: number } {
+    const now = Math.round(this.#origin.clock.now() * 1000);
+    const text = attempt(() => native.decodeMessage(letter.body, now));
+    const decoded = JSON.parse(text) as DecodedMessage;
+    const time = decoded.occurred_at ?? decoded.metadata.issued_at;
+    return { ...decoded, stampMicros: Math.round(Date.parse(time) * 1000) };
+  }
+
+  async #redeliver(letter: DeadLetter): Promise<boolean> {
+    const route = this.#registry.routeNamed(letter.handler);
+    if (route === undefined) return false;
+    const { stampMicros: _, ...decoded } = this.#decode(letter);
+    const stamp = Metadata.read(decoded.id, decoded.metadata);
+    try {
+      await this.#bus.deliverTo(route, this.#messageOf(decoded, stamp), stamp);
+      return true;
+    } catch (error) {
+      // A refusal is an answer: the message is done with.
+      return error instanceof RejectedError;
+    }
+  }
+
+  #messageOf(decoded: DecodedMessage, stamp: Metadata): Message {
+    if (decoded.kind === "event") {
+      const { id, type, version = 1, data, metadata } = decoded;
+      return eventOf({ id, type, version, data, metadata } as Row, this.#registry.lookup);
+    }
+    const model = this.#registry.lookup(decoded.type);
+    if (model === undefined) {
+      const topic = this.#registry.topicFor(decoded.type);
+      throw new InvalidHandlerError(`handler ${topic}: the app does not know ${decoded.type}`, {
+        handler: topic,
+        reason: `the app does not know ${decoded.type}`,
+      });
+    }
+    return model.decode(decoded.data, stamp);
+  }
+}
+
+interface DecodedMessage {
+  readonly kind: "command" | "event";
+  readonly id: string;
+  readonly type: string;
+  readonly version?: number;
+  readonly data: PayloadObject;
+  readonly metadata: WireMetadata;
+  readonly occurred_at?: string;
+}

@@ -1,0 +1,264 @@
+/**
+ * From the first failure on: steps the core's delivery machine, which says when to try again and when to give up.
+ *
+ * @packageDocumentation
+ */
+import type { Bridge } from "./bridge.js";
+import type { Origin } from "./clock.js";
+import { type DeadLetter, deadLetterOf } from "./dead-letters.js";
+import { HandlerTimeoutError, RejectedError } from "./errors.js";
+import { type Message, modelOf, payloadOf } from "./message.js";
+import { Metadata } from "./metadata.js";
+import { attempt, type NativeDelivery, type NativeStores, native } from "./native.js";
+import { errorRecords, errorTypes, Reject, RetryAfter } from "./outcome.js";
+import { encodePayload } from "./payload.js";
+import type { Registry } from "./registry.js";
+import type { Route } from "./route.js";
+
+/** Calls the handler; `number` is 1 for the first call. */
+export type Attempt = (number: number) => Promise<unknown>;
+
+/** A message on its way to one handler. */
+export interface Delivery {
+  readonly route: Route;
+  readonly message: Message;
+  readonly stamp: Metadata;
+  readonly maxRetries: number | undefined;
+  readonly call: Attempt;
+  /** Told before each wait for a retry. */
+  readonly onRetry?: () => void;
+}
+
+/** A recorded event that does not decode. */
+export interface Undecodable {
+  readonly type: string;
+  readonly version: number;
+  readonly data: object;
+  readonly stamp: Metadata;
+  readonly error: unknown;
+}
+
+/** What a dead letter says. */
+interface Given {
+  readonly type: string;
+  readonly stamp: Metadata;
+  readonly body: string | undefined;
+  readonly reason: string;
+}
+
+/** How deliveries are set up. */
+export interface DeliveriesOptions {
+  readonly origin: Origin;
+  readonly registry: Registry;
+  readonly bridge: Bridge;
+  readonly stores: NativeStores;
+  readonly warn: (message: string, error: unknown) => void;
+}
+
+/** Steps deliveries, keeps what goes on behind, and records dead letters. */
+export class Deliveries {
+  readonly #options: DeliveriesOptions;
+  readonly #listeners: Array<(letter: DeadLetter) => unknown> = [];
+  readonly #behind = new Set<Promise<unknown>>();
+  readonly #closing = new AbortController();
+
+  constructor(options: DeliveriesOptions) {
+    this.#options = options;
+  }
+
+  /** Aborted when the app closes. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** Tells `listener` about every dead letter. */
+  onDeadLetter(listener: (letter: DeadLetter) => unknown): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Keeps `work` until it ends; nobody else waits for it. */
+  behind(work: Promise<unknown>): void {
+    this.#behind.add(work);
+    const done = (): void => {
+      this.#behind.delete(work);
+    };
+    work.then(done, done);
+  }
+
+  /** Waits for all that goes on behind. */
+  async settled(): Promise<void> {
+    while (this.#behind.size > 0) await Promise.allSettled(this.#behind);
+  }
+
+  /** No more waiting for retries: what waits becomes a dead letter. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.settled();
+  }
+
+  /**
+   * Calls the handler until it succeeds or the core gives up. `failed` is what the first attempt failed with, if it was made already.
+   *
+   * @throws {RejectedError} if the handler refused; else what the last attempt threw.
+   */
+  async deliver(delivery: Delivery, failed?: { failure: unknown }): Promise<unknown> {
+    const { route, call } = delivery;
+    const { origin, registry } = this.#options;
+    let machine: NativeDelivery | undefined;
+    let failure = failed;
+    for (;;) {
+      if (failure === undefined) {
+        try {
+          return await call((machine?.attempts ?? 0) + 1);
+        } catch (error) {
+          failure = { failure: error };
+        }
+      }
+      const error = failure.failure;
+      failure = undefined;
+      if (error instanceof Reject) throw rejected(error);
+      machine ??= new native.Delivery(registry.native, route.index, delivery.maxRetries);
+      machine.begin();
+      const next = this.#judge(machine, error);
+      if (typeof next === "number" && !this.closing.aborted) {
+        delivery.onRetry?.();
+        await origin.clock.sleep(next, this.closing);
+        if (!this.closing.aborted) continue;
+      }
+      await this.#giveUp(delivery, machine, typeof next === "string" ? next : "retries_exhausted");
+      throw error;
+    }
+  }
+
+  /** Records a message of the log that does not decode, as it was recorded. */
+  async park(route: Route, about: Undecodable): Promise<void> {
+    const { registry } = this.#options;
+    const machine = new native.Delivery(registry.native, route.index, undefined);
+    machine.begin();
+    this.#judge(machine, about.error);
+    const { type, version, stamp, data } = about;
+    const body = encoded("event", {
+      type,
+      version,
+      stamp,
+      data: JSON.stringify(data),
+      attempts: 1,
+    });
+    await this.#record(route, machine, { type, stamp, body, reason: "undecodable" });
+  }
+
+  #judge(machine: NativeDelivery, error: unknown): number | string {
+    const { clock, ids } = this.#options.origin;
+    const records = JSON.stringify(errorRecords(error));
+    const now = Math.round(clock.now() * 1000);
+    return attempt(() =>
+      error instanceof RetryAfter
+        ? machine.retryAfter(error.delayMs, records, now)
+        : machine.failed(errorTypes(error), records, now, ids.draw()),
+    );
+  }
+
+  async #giveUp(delivery: Delivery, machine: NativeDelivery, reason: string): Promise<void> {
+    const { message, stamp, route } = delivery;
+    const type = modelOf(message)?.typeName ?? "";
+    const body = bodyOf(message, stamp, machine.attempts);
+    await this.#record(route, machine, { type, stamp, body, reason });
+  }
+
+  async #record(route: Route, machine: NativeDelivery, about: Given): Promise<void> {
+    const { origin, registry, bridge, stores, warn } = this.#options;
+    const { type, stamp, body, reason } = about;
+    const now = origin.clock.now();
+    try {
+      const json = JSON.stringify({
+        id: origin.ids.next(now),
+        message_id: Metadata.idOf(stamp),
+        type_name: type,
+        topic: registry.topicFor(type),
+        body,
+        correlation_id: stamp.correlationId,
+        reason,
+      });
+      const micros = Math.round(now * 1000);
+      const text = await bridge.run(() => stores.recordDeadLetter(machine, json, micros));
+      const letter = deadLetterOf(JSON.parse(text ?? "{}"));
+      for (const listener of this.#listeners) await listener(letter);
+    } catch (error) {
+      warn(`${route.fullName}: the dead letter of ${type} was not recorded`, error);
+    }
+  }
+
+  /**
+   * Ends with `work`, or when the route's time is over.
+   *
+   * @throws {HandlerTimeoutError} if the handler ran too long; what it still does is not waited for.
+   */
+  async within(route: Route, work: Promise<unknown>): Promise<unknown> {
+    const { timeoutMs } = route;
+    if (timeoutMs === undefined) return work;
+    const over = new AbortController();
+    const limit = this.#options.origin.clock.sleep(timeoutMs, over.signal).then(() => {
+      const seconds = timeoutMs / 1000;
+      throw new HandlerTimeoutError(`handler ${route.fullName} ran longer than ${seconds} s`, {
+        handler: route.fullName,
+        seconds,
+      });
+    });
+    for (const promise of [work, limit]) promise.catch(() => undefined);
+    try {
+      return await Promise.race([work, limit]);
+    } finally {
+      over.abort();
+    }
+  }
+}
+
+/** What the caller gets for a refusal. */
+export function rejected(refusal: Reject): RejectedError {
+  const { message: reason, data } = refusal;
+  return new RejectedError(`rejected: ${reason}`, { reason, data }, { cause: refusal });
+}
+
+/** The body on the wire, nothing if the payload cannot be encoded. */
+function bodyOf(message: Message, stamp: Metadata, attempts: number): string | undefined {
+  const model = modelOf(message);
+  if (model === undefined) return undefined;
+  try {
+    const { typeName: type, version } = model;
+    const data = encodePayload(type, payloadOf(message), Number.MAX_SAFE_INTEGER);
+    return encoded(model.kind, { type, version, stamp, data, attempts });
+  } catch {
+    return undefined;
+  }
+}
+
+interface Encoding {
+  readonly type: string;
+  readonly version: number;
+  readonly stamp: Metadata;
+  /** JSON. */
+  readonly data: string;
+  readonly attempts: number;
+}
+
+function encoded(kind: string, { type, version, stamp, data, attempts }: Encoding): string {
+  const facts = JSON.stringify({
+    id: Metadata.idOf(stamp),
+    type,
+    version,
+    metadata: Metadata.encode(stamp),
+    occurred_at: Metadata.micros(stamp),
+    attempts,
+    status: "failed",
+  });
+  return attempt(() => native.encodeMessage(kind, `${facts.slice(0, -1)},"data":${data}}`));
+}
+
+/** Whether a handler returned something to wait for. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === "function"
+  );
+}

@@ -1,0 +1,115 @@
+/**
+ * How events of the log reach their handlers: a named subscription each, in order per stream, retried in place.
+ *
+ * @packageDocumentation
+ */
+import type { Bus } from "./bus.js";
+import type { Origin } from "./clock.js";
+import type { Start } from "./handlers.js";
+import { stampOf } from "./message.js";
+import type { Metadata } from "./metadata.js";
+import { eventOf, type Row } from "./recorded.js";
+import type { Route } from "./route.js";
+import { LogReader, type SubscriptionHost } from "./subscription.js";
+
+/** The wait after a store failed to answer, milliseconds. */
+const AFTER_FAILURE = 500;
+
+/** Where a handler's reader stands. */
+export interface ReaderState {
+  /** Full name of the handler. */
+  readonly name: string;
+  /** The last position that it finished since the app started, `null` before the first. */
+  readonly position: number | null;
+  /** Whether it reads. */
+  readonly running: boolean;
+}
+
+/** What the readers of handlers need. */
+export interface LogHost extends SubscriptionHost {
+  readonly bus: Bus;
+  readonly origin: Origin;
+  readonly warn: (message: string, error: unknown) => void;
+  readonly undecodable: (route: Route, row: Row, error: unknown) => Promise<void>;
+}
+
+/** Brings the events of the log to one handler. */
+export class LogFollower {
+  readonly #host: LogHost;
+  readonly #route: Route;
+  readonly #reader: LogReader;
+  #position: number | null = null;
+  #running = false;
+
+  constructor(host: LogHost, route: Route, start: Start) {
+    this.#host = host;
+    this.#route = route;
+    this.#reader = new LogReader(host, route.fullName, route.index, start);
+  }
+
+  /** Where it stands. */
+  get state(): ReaderState {
+    return { name: this.#route.fullName, position: this.#position, running: this.#running };
+  }
+
+  /** Finds its place. */
+  open(): Promise<void> {
+    return this.#reader.open();
+  }
+
+  /** Reads until the app closes. */
+  async follow(): Promise<void> {
+    const { closing, origin, warn } = this.#host;
+    this.#running = true;
+    while (!closing.aborted) {
+      try {
+        const batch = await this.#reader.next();
+        if (batch === undefined) break;
+        if (!(await this.#handle(batch.events))) break;
+        await this.#reader.ack(batch.position);
+        this.#position = batch.position;
+      } catch (error) {
+        if (closing.aborted) break;
+        warn(`${this.#route.fullName}: the log could not be read`, error);
+        await origin.clock.sleep(AFTER_FAILURE, closing);
+      }
+    }
+    this.#running = false;
+  }
+
+  /** Whether all of it is handled; not when the app closes in between. */
+  async #handle(rows: readonly Row[]): Promise<boolean> {
+    const lanes = this.#route.concurrency;
+    if (lanes === 1) return this.#inOrder(rows);
+    const groups = Array.from({ length: lanes }, (): Row[] => []);
+    for (const row of rows) groups[laneOf(row.stream, lanes)]?.push(row);
+    const done = await Promise.all(groups.map((group) => this.#inOrder(group)));
+    return done.every(Boolean);
+  }
+
+  async #inOrder(rows: readonly Row[]): Promise<boolean> {
+    const { bus, registry, closing, undecodable } = this.#host;
+    for (const row of rows) {
+      if (closing.aborted) return false;
+      try {
+        const event = eventOf(row, registry.lookup);
+        const stamp = stampOf(event) as Metadata;
+        // A failure is a dead letter by now, and a refusal passes the event over.
+        await bus.deliverTo(this.#route, event, stamp).catch(() => undefined);
+      } catch (error) {
+        await undecodable(this.#route, row, error);
+      }
+      if (closing.aborted) return false;
+    }
+    return true;
+  }
+}
+
+/** Which of `lanes` workers handles a stream: always the same, so that its events keep their order. FNV-1a, 32 bits. */
+function laneOf(stream: string, lanes: number): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < stream.length; i++) {
+    hash = Math.imul(hash ^ stream.charCodeAt(i), 0x01000193);
+  }
+  return (hash >>> 0) % lanes;
+}

@@ -1,0 +1,113 @@
+/**
+ * Recorded events: read by their definitions, older schemas brought up to date.
+ *
+ * @packageDocumentation
+ */
+import { CorruptError, NoUpcasterError } from "./errors.js";
+import { type Event, type Model, payloadOf, rawEvent } from "./message.js";
+import { Metadata, millisOf, type WireMetadata } from "./metadata.js";
+import { encodePayload } from "./payload.js";
+import type { PayloadObject } from "./schema.js";
+
+/** An event as it was recorded, with its place. */
+export interface RecordedEvent<E extends Event = Event> {
+  /** The event; of a type that the app does not know, a `RawEvent`. */
+  readonly event: E;
+  /** The event's id. */
+  readonly id: string;
+  /** The type name that was recorded. */
+  readonly type: string;
+  /** The schema version that was recorded. */
+  readonly version: number;
+  /** The stream. */
+  readonly stream: string;
+  /** 0-based place in the stream. */
+  readonly revision: number;
+  /** Place in the whole store: compare it, never add to it. */
+  readonly position: number;
+  /** When it happened. */
+  readonly occurredAt: Date;
+  /** Who and why. */
+  readonly metadata: Metadata;
+}
+
+/** A recorded event as the core writes it. */
+export interface Row {
+  readonly id: string;
+  readonly type: string;
+  readonly version: number;
+  readonly stream: string;
+  readonly revision: number;
+  readonly position: number;
+  readonly occurred_at: string;
+  readonly metadata: WireMetadata;
+  readonly data: PayloadObject;
+}
+
+/** Finds the model of a type name or alias. */
+export type Lookup = (typeName: string) => Model | undefined;
+
+/**
+ * The event of a row.
+ *
+ * @throws {NoUpcasterError} {@link InvalidPayloadError} if it does not fit its definition.
+ */
+export function eventOf(row: Row, lookup: Lookup): Event {
+  const stamp = Metadata.read(row.id, row.metadata);
+  const model = lookup(row.type);
+  if (model === undefined || model.kind !== "event") {
+    return rawEvent(row.type, row.version, row.data, stamp);
+  }
+  return model.decode(upcast(model, row.version, row.data), stamp) as Event;
+}
+
+/** The recorded event of a row. */
+export function recordedOf(row: Row, lookup: Lookup): RecordedEvent {
+  const event = eventOf(row, lookup);
+  return {
+    event,
+    id: row.id,
+    type: row.type,
+    version: row.version,
+    stream: row.stream,
+    revision: safe(row.revision),
+    position: safe(row.position),
+    occurredAt: new Date(millisOf(row.occurred_at)),
+    metadata: Metadata.read(row.id, row.metadata),
+  };
+}
+
+function upcast(model: Model, version: number, data: PayloadObject): PayloadObject {
+  if (version === model.version) return data;
+  let current = data;
+  for (let at = version; at !== model.version; at++) {
+    const step = at < model.version ? model.upcasters[at] : undefined;
+    if (step === undefined) throw noUpcaster(model, at);
+    current = step(current);
+  }
+  return current;
+}
+
+function noUpcaster(model: Model, from: number): NoUpcasterError {
+  const { typeName, version } = model;
+  return new NoUpcasterError(`${typeName}: no upcaster from version ${from} to ${version}`, {
+    type_name: typeName,
+    from,
+    to: version,
+  });
+}
+
+/** A position or revision, which has to be exact. */
+export function safe(number: number): number {
+  if (Number.isSafeInteger(number)) return number;
+  const reason = `${number} is beyond the safe integers`;
+  throw new CorruptError(`a position is damaged: ${reason}`, { what: "a position", reason });
+}
+
+/** What goes to the core for an event that has its stamp. */
+export function encodeEvent(event: Event, model: Model, stamp: Metadata, maxBytes: number): string {
+  const data = encodePayload(model.typeName, payloadOf(event), maxBytes);
+  const id = Metadata.idOf(stamp);
+  const micros = Metadata.micros(stamp);
+  return `{"id":"${id}","type":"${model.typeName}","version":${model.version},"data":${data},"metadata":${JSON.stringify(Metadata.encode(stamp))},"occurred_at":${micros}}`;
+}

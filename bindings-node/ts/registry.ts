@@ -1,0 +1,187 @@
+/**
+ * Which types and handlers an app has: what the core resolved, kept by definition.
+ *
+ * @packageDocumentation
+ */
+import { InvalidHandlerError, NoHandlerError } from "./errors.js";
+import type { EventSelector, HandlerOptions } from "./handlers.js";
+import {
+  type AnyCommandType,
+  type AnyEventType,
+  definitionOf,
+  type Model,
+  wrongKind,
+} from "./message.js";
+import { attempt, type NativeRegistry, native } from "./native.js";
+import { policyToWire } from "./retry.js";
+import { type Call, Route } from "./route.js";
+
+/** The types and handlers of an app. */
+export class Registry {
+  readonly native: NativeRegistry;
+  readonly #models: Model[] = [];
+  readonly #byName = new Map<string, Model | undefined>();
+  readonly #commands = new Map<Model, Route>();
+  readonly #events = new Map<Model, readonly Route[]>();
+  readonly #routes: Route[] = [];
+
+  constructor(name: string, appPrefix: string | undefined) {
+    this.native = attempt(() => new native.Registry(name, appPrefix));
+  }
+
+  /** The handlers, in order of registration. */
+  get routes(): readonly Route[] {
+    return this.#routes;
+  }
+
+  /** Makes a type known and returns its number. */
+  addType(model: Model): number {
+    const { kind, typeName, version, aliases, identity } = model;
+    const json = JSON.stringify({
+      kind,
+      type_name: typeName,
+      version,
+      aliases,
+      identity,
+      origin: `${kind}("${typeName}")`,
+    });
+    const index = attempt(() => this.native.addType(json));
+    this.#models[index] = model;
+    this.#byName.clear();
+    this.#events.clear();
+    return index;
+  }
+
+  /** Registers the handler of a command. */
+  addCommand(type: AnyCommandType, call: Call, options: HandlerOptions): Route {
+    const model = definitionOf(type);
+    if (model?.kind !== "command") throw wrongKind("command", type);
+    checkCallable(call, options);
+    const spec = specOf([this.addType(model)], [], options);
+    const route = this.#add(
+      this.native.addCommandHandler.bind(this.native),
+      spec,
+      call,
+      options,
+      true,
+    );
+    this.#commands.set(model, route);
+    return route;
+  }
+
+  /** Registers an event handler. */
+  addEvent(selector: EventSelector, call: Call, options: HandlerOptions): Route {
+    const { types, topics } = split(selector);
+    const models = types.map((type) => {
+      const model = definitionOf(type);
+      if (model?.kind !== "event") throw wrongKind("event", type);
+      return model;
+    });
+    checkCallable(call, options);
+    const spec = specOf(
+      models.map((model) => this.addType(model)),
+      topics,
+      options,
+    );
+    this.#events.clear();
+    return this.#add(this.native.addEventHandler.bind(this.native), spec, call, options, false);
+  }
+
+  #add(
+    register: (json: string) => number,
+    spec: object,
+    call: Call,
+    options: HandlerOptions,
+    isCommand: boolean,
+  ): Route {
+    const index = attempt(() => register(JSON.stringify(spec)));
+    const facts = JSON.parse(this.native.handler(index)) as {
+      name: string;
+      full_name: string;
+      concurrency: number;
+    };
+    const { name, full_name: fullName, concurrency } = facts;
+    const { timeoutMs } = options;
+    const route = new Route({ index, name, fullName, concurrency, timeoutMs, isCommand }, call);
+    this.#routes[index] = route;
+    return route;
+  }
+
+  /** The handler of a command. */
+  command(model: Model): Route | undefined {
+    return this.#commands.get(model);
+  }
+
+  /** Throws that nobody handles a command. */
+  noHandler(model: Model): never {
+    const topic = this.topicFor(model.typeName);
+    throw new NoHandlerError(`no handler for ${topic}`, { topic });
+  }
+
+  /** The handlers of an event, each once, in order of registration. */
+  events(model: Model): readonly Route[] {
+    return this.#events.get(model) ?? this.#resolve(model);
+  }
+
+  #resolve(model: Model): readonly Route[] {
+    // A raw event has no definition to make known.
+    if (model.identity > 0) this.addType(model);
+    const indexes = this.native.eventHandlers(model.typeName);
+    const routes = indexes.map((index) => this.#routes[index] as Route);
+    if (model.identity > 0) this.#events.set(model, routes);
+    return routes;
+  }
+
+  /** The model of a type name or alias, `undefined` if the app does not know it. */
+  readonly lookup = (typeName: string): Model | undefined => {
+    if (this.#byName.has(typeName)) return this.#byName.get(typeName);
+    const index = this.native.typeNamed(typeName);
+    const model = index === null ? undefined : this.#models[index];
+    // Names come from the log: only known ones are kept, so that the map stays small.
+    if (model !== undefined) this.#byName.set(typeName, model);
+    return model;
+  };
+
+  /** The topic of a type name, known or not. */
+  topicFor(typeName: string): string {
+    return attempt(() => this.native.topicFor(typeName));
+  }
+
+  /** The handler of that full name. */
+  routeNamed(fullName: string): Route | undefined {
+    return this.#routes.find((route) => route.fullName === fullName);
+  }
+}
+
+function split(selector: EventSelector): { types: readonly AnyEventType[]; topics: string[] } {
+  if (Array.isArray(selector)) return { types: selector as readonly AnyEventType[], topics: [] };
+  if (typeof selector === "object" && selector !== null && "topic" in selector) {
+    const { topic } = selector;
+    return { types: [], topics: typeof topic === "string" ? [topic] : [...topic] };
+  }
+  return { types: [selector as AnyEventType], topics: [] };
+}
+
+function specOf(
+  types: readonly number[],
+  patterns: readonly string[],
+  options: HandlerOptions,
+): object {
+  const { name, maxRetries, retry = {}, concurrency, timeoutMs } = options;
+  const policy = policyToWire(maxRetries === undefined ? retry : { ...retry, maxRetries });
+  return {
+    name: name ?? null,
+    types,
+    patterns,
+    policy,
+    concurrency: concurrency ?? null,
+    timeout_ms: timeoutMs ?? null,
+  };
+}
+
+function checkCallable(call: unknown, options: HandlerOptions): void {
+  if (typeof call === "function") return;
+  const handler = options.name ?? "a handler";
+  const reason = `expected a function, found ${typeof call}`;
+  throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+}

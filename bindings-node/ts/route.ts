@@ -1,0 +1,67 @@
+/**
+ * A registered handler and its slots.
+ *
+ * @packageDocumentation
+ */
+import type { Context } from "./context.js";
+import type { Message } from "./message.js";
+import type { Metadata } from "./metadata.js";
+
+/** A handler as the bus calls it. */
+export type Call = (message: never, metadata: Metadata, context: Context) => unknown;
+
+/** What the registry resolved for a handler. */
+export interface RouteFacts {
+  readonly index: number;
+  readonly name: string;
+  readonly fullName: string;
+  readonly concurrency: number;
+  readonly timeoutMs: number | undefined;
+  readonly isCommand: boolean;
+}
+
+/** A registered handler; at most `concurrency` calls are under way at a time, the others wait in their order. */
+export class Route {
+  readonly index: number;
+  readonly name: string;
+  /** `<app>.<handler>`. */
+  readonly fullName: string;
+  readonly concurrency: number;
+  readonly timeoutMs: number | undefined;
+  readonly isCommand: boolean;
+  readonly call: (message: Message, metadata: Metadata, context: Context) => unknown;
+  /** Calls under way. */
+  active = 0;
+  readonly #waiting: Array<() => void> = [];
+
+  constructor(facts: RouteFacts, call: Call) {
+    this.index = facts.index;
+    this.name = facts.name;
+    this.fullName = facts.fullName;
+    this.concurrency = facts.concurrency;
+    this.timeoutMs = facts.timeoutMs;
+    this.isCommand = facts.isCommand;
+    this.call = call as Route["call"];
+  }
+
+  /** Whether a call has to wait. */
+  get busy(): boolean {
+    return this.active >= this.concurrency;
+  }
+
+  /** Waits for a slot and takes it. */
+  enter(): Promise<void> {
+    if (!this.busy) {
+      this.active++;
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Gives a slot back; the first that waits takes it over. */
+  leave(): void {
+    const next = this.active > this.concurrency ? undefined : this.#waiting.shift();
+    if (next === undefined) this.active--;
+    else next();
+  }
+}

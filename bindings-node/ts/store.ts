@@ -1,0 +1,242 @@
+/**
+ * The event store of an app.
+ *
+ * @packageDocumentation
+ */
+import type { Bridge } from "./bridge.js";
+import { InvalidArgumentError } from "./errors.js";
+import { type Event, modelOf, wrongKind } from "./message.js";
+import type { Metadata } from "./metadata.js";
+import type { NativeStores, Started } from "./native.js";
+import { encodeEvent, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
+import type { Registry } from "./registry.js";
+
+/** What an append asks of its stream: anything, that it has no events, that it has some, or that its last revision is this one. */
+export type ExpectedRevision = "any" | "no_stream" | "stream_exists" | number;
+
+/** How to append. */
+export interface AppendOptions {
+  /** Default `any`. */
+  readonly expected?: ExpectedRevision;
+}
+
+/** One append of several. */
+export interface Append extends AppendOptions {
+  readonly stream: string;
+  /** In the order to record. */
+  readonly events: readonly Event[];
+}
+
+/** What an append did. */
+export interface Appended {
+  /** The revision of the last event of the batch; of the stream, `null` if it has none, when the batch was empty. */
+  readonly revision: number | null;
+  /** The position of the last event of the batch; `null` when the batch was empty. */
+  readonly position: number | null;
+  /** Whether the same batch had been stored before and nothing was stored now. */
+  readonly repeated: boolean;
+}
+
+/** How to read a stream. */
+export interface ReadStreamOptions {
+  /** The first revision to read, inclusive. Default: the first one forwards, the last one backwards. */
+  readonly fromRevision?: number;
+  /** At most this many events. Default all. */
+  readonly limit?: number;
+  /** Newest first. */
+  readonly backwards?: boolean;
+  /** Events that are in memory at a time. Default 500. */
+  readonly pageSize?: number;
+}
+
+/** How to read the whole store. */
+export interface ReadAllOptions {
+  /** Events after this position, exclusive. Default from the first. */
+  readonly after?: number | null;
+  /** At most this many events. Default all. */
+  readonly limit?: number;
+  /** Only events whose topic matches one of these patterns. */
+  readonly topics?: readonly string[];
+  /** Only streams whose names begin so. */
+  readonly streamPrefix?: string;
+  /** Events that are in memory at a time. Default 1,000. */
+  readonly pageSize?: number;
+}
+
+/** How to delete a stream. */
+export interface DeleteOptions {
+  /** Default `any`. */
+  readonly expected?: ExpectedRevision;
+  /** The events are gone and revisions start again at 0. Without it the stream reads empty and goes on counting. */
+  readonly hard?: boolean;
+}
+
+/** What the store needs of its app. */
+export interface StoreHost {
+  readonly bridge: Bridge;
+  readonly stores: NativeStores;
+  readonly registry: Registry;
+  readonly guard: () => void;
+  readonly stamp: (event: Event) => Metadata;
+}
+
+/** The event store of an app: `app.store`. */
+export class Store {
+  readonly #host: StoreHost;
+
+  /** @internal */
+  constructor(host: StoreHost) {
+    this.#host = host;
+  }
+
+  /**
+   * Appends `events` to `stream` atomically, in their order. The same batch again returns the first result.
+   *
+   * @throws {RevisionConflictError} if `expected` does not hold.
+   * @throws {DuplicateEventError} if an event is stored elsewhere.
+   * @throws {NotJsonError} {@link TooLargeError} {@link TooDeepError} if a payload cannot be stored.
+   *
+   * @example
+   * ```ts
+   * await app.store.append("order-7", [OrderPlaced({ order_id: "7" })], { expected: "no_stream" });
+   * ```
+   */
+  append(stream: string, events: readonly Event[], options?: AppendOptions): Promise<Appended> {
+    return this.appendStamped(stream, events, options, this.#host.stamp);
+  }
+
+  /** @internal */
+  async appendStamped(
+    stream: string,
+    events: readonly Event[],
+    options: AppendOptions | undefined,
+    stamp: (event: Event) => Metadata,
+  ): Promise<Appended> {
+    const json = this.#encode({ stream, events, ...options }, stamp);
+    return appendedOf(JSON.parse((await this.#run((stores) => stores.append(json))) ?? "{}"));
+  }
+
+  /**
+   * Appends to several streams in one transaction: all or nothing. One result per append, in order.
+   *
+   * @throws {RevisionConflictError} and as {@link Store.append}, for the first append that fails.
+   */
+  async appendMany(appends: readonly Append[]): Promise<Appended[]> {
+    const json = `[${appends.map((append) => this.#encode(append, this.#host.stamp)).join(",")}]`;
+    const text = await this.#run((stores) => stores.appendMany(json));
+    return (JSON.parse(text ?? "[]") as Appended[]).map(appendedOf);
+  }
+
+  /** Reads a stream, a page at a time. An unknown stream has no events. */
+  async *readStream(
+    stream: string,
+    options: ReadStreamOptions = {},
+  ): AsyncGenerator<RecordedEvent> {
+    const { backwards = false, limit = Number.MAX_SAFE_INTEGER, pageSize = 500 } = options;
+    checkCounts({ limit, pageSize, fromRevision: options.fromRevision ?? 0 });
+    let from = options.fromRevision;
+    let left = limit;
+    while (left > 0) {
+      const size = Math.min(left, pageSize);
+      const text = await this.#run((stores) => stores.readStream(stream, from, backwards, size));
+      const page = JSON.parse(text ?? "{}") as { events: Row[]; end: boolean };
+      for (const row of page.events) yield recordedOf(row, this.#host.registry.lookup);
+      const last = page.events.at(-1);
+      if (page.end || last === undefined) return;
+      left -= page.events.length;
+      from = last.revision + (backwards ? -1 : 1);
+      if (from < 0) return;
+    }
+  }
+
+  /** Reads the whole store in increasing position, a page at a time. A reader that remembers the last position never misses an event. */
+  async *readAll(options: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    const { limit = Number.MAX_SAFE_INTEGER, pageSize = 1000, topics, streamPrefix } = options;
+    checkCounts({ limit, pageSize, after: options.after ?? 0 });
+    let after = options.after ?? null;
+    let left = limit;
+    while (left > 0) {
+      const json = JSON.stringify({
+        after,
+        limit: Math.min(left, pageSize),
+        topics: topics ?? null,
+        stream_prefix: streamPrefix ?? null,
+      });
+      const text = await this.#run((stores) => stores.readAll(this.#host.registry.native, json));
+      const page = JSON.parse(text ?? "{}") as {
+        events: Row[];
+        end: boolean;
+        position: number | null;
+      };
+      for (const row of page.events) yield recordedOf(row, this.#host.registry.lookup);
+      if (page.end || page.position === null) return;
+      left -= page.events.length;
+      after = safe(page.position);
+    }
+  }
+
+  /** The position of the last event, `null` for an empty store. */
+  async head(): Promise<number | null> {
+    const text = await this.#run((stores) => stores.head());
+    return text === null ? null : safe(Number(text));
+  }
+
+  /** Whether the stream has events. */
+  async streamExists(stream: string): Promise<boolean> {
+    for await (const _ of this.readStream(stream, { limit: 1 })) return true;
+    return false;
+  }
+
+  /**
+   * Deletes a stream; an unknown one is no error. Returns whether there was something to delete.
+   *
+   * @throws {RevisionConflictError} if `expected` does not hold.
+   */
+  async deleteStream(stream: string, options: DeleteOptions = {}): Promise<boolean> {
+    const expected = JSON.stringify(options.expected ?? "any");
+    const hard = options.hard === true;
+    return (await this.#run((stores) => stores.deleteStream(stream, expected, hard))) === "true";
+  }
+
+  #run(call: (stores: NativeStores) => Started): Promise<string | null> {
+    const { bridge, stores, guard } = this.#host;
+    return bridge.run(() => {
+      guard();
+      return call(stores);
+    });
+  }
+
+  #encode(append: Append, stamp: (event: Event) => Metadata): string {
+    this.#host.guard();
+    const { stream, events, expected = "any" } = append;
+    if (typeof expected === "number") checkCounts({ expected });
+    return `{"stream":${JSON.stringify(stream)},"expected":${JSON.stringify(expected)},"events":[${this.encodeAll(events, stamp)}]}`;
+  }
+
+  /** @internal The JSON of events, stamped. */
+  encodeAll(events: readonly Event[], stamp: (event: Event, index: number) => Metadata): string {
+    const { maxPayloadBytes } = this.#host.stores;
+    const texts = events.map((event, index) => {
+      const model = modelOf(event);
+      if (model?.kind !== "event") throw wrongKind("event", event);
+      return encodeEvent(event, model, stamp(event, index), maxPayloadBytes);
+    });
+    return texts.join(",");
+  }
+}
+
+function appendedOf({ revision, position, repeated }: Appended): Appended {
+  return {
+    revision: revision === null ? null : safe(revision),
+    position: position === null ? null : safe(position),
+    repeated,
+  };
+}
+
+function checkCounts(counts: Readonly<Record<string, number>>): void {
+  for (const [argument, value] of Object.entries(counts)) {
+    if (Number.isSafeInteger(value) && value >= 0) continue;
+    const reason = `expected a whole number from 0, found ${value}`;
+    throw new InvalidArgumentError(`${argument}: ${reason}`, { argument, reason });
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Named readers of the log, and the ones that bring logged events to their handlers.
+ *
+ * @packageDocumentation
+ */
+import type { Bridge } from "./bridge.js";
+import type { Start } from "./handlers.js";
+import { attempt, type NativeStores, type NativeSubscription, native } from "./native.js";
+import { type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
+import type { Registry } from "./registry.js";
+
+/** How a subscription reads. */
+export interface SubscribeOptions {
+  /** Its name: its place is kept under it. Without one the place is kept in memory only. */
+  readonly name?: string;
+  /** Where to start when there is no place yet. Default `origin`. */
+  readonly start?: Start;
+  /** Only events whose topic matches one of these patterns. */
+  readonly topics?: readonly string[];
+  /** Only streams whose names begin so. */
+  readonly streamPrefix?: string;
+  /** At most this many events in a batch. Default 500. */
+  readonly batchSize?: number;
+  /** Ends the iteration. */
+  readonly signal?: AbortSignal;
+}
+
+/** Events that a subscription read. */
+export interface Batch {
+  readonly events: readonly RecordedEvent[];
+  /** How far was read: acknowledge this when all of it is handled. */
+  readonly position: number;
+}
+
+/** What a subscription needs of its app. */
+export interface SubscriptionHost {
+  readonly bridge: Bridge;
+  readonly stores: NativeStores;
+  readonly registry: Registry;
+  readonly closing: AbortSignal;
+}
+
+/**
+ * A named reader of the log: an async iterable of recorded events, live once it has caught up.
+ *
+ * Iterating acknowledges an event when the next one is asked for. `batches` leaves acknowledging to the caller.
+ *
+ * @example
+ * ```ts
+ * for await (const recorded of app.subscribe({ name: "audit", topics: ["orders.#"] })) {
+ *   await audit(recorded.event);
+ * }
+ * ```
+ */
+export class Subscription implements AsyncIterable<RecordedEvent> {
+  readonly #host: SubscriptionHost;
+  readonly #signal: AbortSignal;
+  readonly #native: NativeSubscription;
+
+  /** @internal */
+  constructor(host: SubscriptionHost, options: SubscribeOptions) {
+    const { name, start = "origin", topics, streamPrefix, batchSize = 500, signal } = options;
+    const json = JSON.stringify({
+      name: name ?? null,
+      start,
+      handler: null,
+      topics: topics ?? null,
+      stream_prefix: streamPrefix ?? null,
+      batch_size: batchSize,
+    });
+    this.#host = host;
+    this.#signal = signal === undefined ? host.closing : AbortSignal.any([signal, host.closing]);
+    this.#native = attempt(() => new native.Subscription(host.stores, host.registry.native, json));
+  }
+
+  /** Finds the place to start at: call it first when `start: "now"` has to mean the time of the call. */
+  async open(): Promise<this> {
+    await this.#host.bridge.run(() => this.#native.open());
+    return this;
+  }
+
+  /** Everything up to `position` is handled. */
+  async ack(position: number): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.ack(position));
+  }
+
+  /** The batches from here on; each waits for events. Ends when the app closes or the signal is aborted. */
+  async *batches(): AsyncGenerator<Batch> {
+    for (;;) {
+      if (this.#signal.aborted) return;
+      const text = await this.#host.bridge.run(() => this.#native.next(), { signal: this.#signal });
+      if (text === null) return;
+      const { position, events } = JSON.parse(text) as { position: number; events: Row[] };
+      const { lookup } = this.#host.registry;
+      yield { position: safe(position), events: events.map((row) => recordedOf(row, lookup)) };
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<RecordedEvent> {
+    for await (const { events, position } of this.batches()) {
+      for (const recorded of events) {
+        yield recorded;
+        await this.ack(recorded.position);
+      }
+      await this.ack(position);
+    }
+  }
+}
+
+/** A handler's reader of the log: rows, as what does not decode is the caller's to report. */
+export class LogReader {
+  readonly #host: SubscriptionHost;
+  readonly #native: NativeSubscription;
+
+  constructor(host: SubscriptionHost, name: string, handler: number, start: Start) {
+    const json = JSON.stringify({
+      name,
+      start,
+      handler,
+      topics: null,
+      stream_prefix: null,
+      batch_size: 500,
+    });
+    this.#host = host;
+    this.#native = attempt(() => new native.Subscription(host.stores, host.registry.native, json));
+  }
+
+  /** Finds the place to start at. */
+  async open(): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.open());
+  }
+
+  /** Everything up to `position` is handled. */
+  async ack(position: number): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.ack(position));
+  }
+
+  /** The next rows; nothing once the app closes. Waiting does not keep the process alive. */
+  async next(): Promise<{ position: number; events: readonly Row[] } | undefined> {
+    const text = await this.#host.bridge.run(() => this.#native.next(), {
+      signal: this.#host.closing,
+      background: true,
+    });
+    return text === null ? undefined : (JSON.parse(text) as { position: number; events: Row[] });
+  }
+}
