@@ -145,9 +145,8 @@ class Stamped {
   }
 
   static modelOf(value: unknown): Model | undefined {
-    return typeof value === "object" && value !== null && #model in value
-      ? value.#model
-      : undefined;
+    if (typeof value !== "object" || value === null || !(#model in value)) return undefined;
+    return value.#model;
   }
 
   static stampOf(message: Stamped): Metadata | undefined {

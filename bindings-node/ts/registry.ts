@@ -8,8 +8,10 @@ import type { EventSelector, HandlerOptions } from "./handlers.js";
 import {
   type AnyCommandType,
   type AnyEventType,
+  type Command,
   definitionOf,
   type Model,
+  modelOf,
   wrongKind,
 } from "./message.js";
 import { attempt, type NativeRegistry, native } from "./native.js";
@@ -22,6 +24,7 @@ export class Registry {
   readonly #models: Model[] = [];
   readonly #byName = new Map<string, Model | undefined>();
   readonly #commands = new Map<Model, Route>();
+  readonly #byIdentity: Route[] = [];
   readonly #events = new Map<Model, readonly Route[]>();
   readonly #routes: Route[] = [];
 
@@ -66,6 +69,7 @@ export class Registry {
       true,
     );
     this.#commands.set(model, route);
+    this.#byIdentity[model.identity] = route;
     return route;
   }
 
@@ -105,6 +109,12 @@ export class Registry {
     const route = new Route({ index, name, fullName, concurrency, timeoutMs, isCommand }, call);
     this.#routes[index] = route;
     return route;
+  }
+
+  /** The handler of a command; `undefined` for anything else too. An array, as this is the hottest of all lookups. */
+  commandOf(command: Command): Route | undefined {
+    const model = modelOf(command);
+    return model === undefined ? undefined : this.#byIdentity[model.identity];
   }
 
   /** The handler of a command. */

@@ -29,6 +29,8 @@ export class Route {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly isCommand: boolean;
+  /** Whether its calls have no time limit. */
+  readonly plain: boolean;
   readonly call: (message: Message, metadata: Metadata, context: Context) => unknown;
   /** Calls under way. */
   active = 0;
@@ -41,8 +43,15 @@ export class Route {
     this.concurrency = facts.concurrency;
     this.timeoutMs = facts.timeoutMs;
     this.isCommand = facts.isCommand;
+    this.plain = facts.timeoutMs === undefined;
     this.call = call as Route["call"];
   }
+
+  /** What a call that went well ends with: gives its slot back. One function for all calls. */
+  readonly succeeded = (result: unknown): unknown => {
+    this.leave();
+    return result;
+  };
 
   /** Whether a call has to wait. */
   get busy(): boolean {
@@ -60,7 +69,10 @@ export class Route {
 
   /** Gives a slot back; the first that waits takes it over. */
   leave(): void {
-    const next = this.active > this.concurrency ? undefined : this.#waiting.shift();
+    const next =
+      this.#waiting.length === 0 || this.active > this.concurrency
+        ? undefined
+        : this.#waiting.shift();
     if (next === undefined) this.active--;
     else next();
   }
