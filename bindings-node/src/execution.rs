@@ -68,10 +68,10 @@ impl Step {
         let _ = write!(self.0, "\"{key}\":{value}");
     }
 
-    fn end(mut self, next: &str) -> Option<String> {
+    fn end(mut self, next: &str) -> String {
         self.put("next", format_args!("\"{next}\""));
         self.0.push('}');
-        Some(self.0)
+        self.0
     }
 }
 
@@ -119,12 +119,12 @@ impl Driver {
                     let mut events = String::new();
                     pages::write(&mut events, &page.events);
                     step.put("events", events);
-                    return Ok(match after {
+                    return Ok(Some(match after {
                         Action::Decide => self.decide(step),
                         _ => step.end("load"),
-                    });
+                    }));
                 }
-                Action::Decide => return Ok(self.decide(step)),
+                Action::Decide => return Ok(Some(self.decide(step))),
                 Action::FindRecorded { event_id } => {
                     let found = self.services.events.find_event(event_id).await?;
                     let found = found.filter(|event| *event.stream == *self.stream);
@@ -144,25 +144,25 @@ impl Driver {
                 }
                 Action::SaveSnapshot { revision } => {
                     step.put("revision", revision);
-                    return Ok(step.end("snapshot"));
+                    return Ok(Some(step.end("snapshot")));
                 }
-                Action::Append { .. } => return Ok(step.end("append")),
+                Action::Append { .. } => return Ok(Some(step.end("append"))),
                 Action::Refuse => {
                     return match refusal {
                         Some(error) => Err(error),
-                        None => Ok(step.end("refuse")),
+                        None => Ok(Some(step.end("refuse"))),
                     };
                 }
                 Action::Done(executed) => {
                     step.put("revision", json_number(executed.revision));
                     step.put("repeated", executed.repeated);
-                    return Ok(step.end("done"));
+                    return Ok(Some(step.end("done")));
                 }
             }
         }
     }
 
-    fn decide(&self, mut step: Step) -> Option<String> {
+    fn decide(&self, mut step: Step) -> String {
         step.put("revision", json_number(self.machine.borrow().revision()));
         step.end("decide")
     }

@@ -148,12 +148,10 @@ impl<T> Future for Arrival<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut away = self.0.lock();
-        match away.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                away.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(result) = away.result.take() {
+            return Poll::Ready(result);
         }
+        away.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
