@@ -14,8 +14,11 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// The bytes of the lock file: who wrote last. A watcher skips what its own store wrote.
+/// What a commit leaves in the lock file: the store that wrote, and a number that it never uses again.
 pub(super) type Mark = [u8; 16];
+
+/// The content of the lock file: the mark of the last commit of events, and of the last commit of checkpoints.
+pub(super) type Marks = [Mark; 2];
 
 /// The two files, opened by one store.
 pub(super) struct Gate {
@@ -69,7 +72,7 @@ impl Gate {
         let (lock, lock_path) = open("-lock")?;
         if lock.metadata()?.len() == 0 {
             // Its block is taken now, so that a mark can be left on a full disk.
-            (&lock).write_all(&Mark::default())?;
+            (&lock).write_all(Marks::default().as_flattened())?;
         }
         Ok(Self {
             files: Arc::new(Files {
@@ -185,11 +188,12 @@ impl Files {
 }
 
 impl Turn<'_> {
-    /// Tells the watchers of other stores that something was committed.
-    pub(super) fn leave_mark(&self, mark: &Mark) {
+    /// Tells the watchers of other stores that something was committed; `place` is 0 for events, 1 for checkpoints.
+    pub(super) fn leave_mark(&self, place: u64, mark: &Mark) {
         let mut lock = &self.files.lock;
+        let start = place * size_of::<Mark>() as u64;
         let _ = lock
-            .seek(SeekFrom::Start(0))
+            .seek(SeekFrom::Start(start))
             .and_then(|_| lock.write_all(mark));
     }
 }
@@ -202,12 +206,12 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// The mark in an open lock file, `None` if it cannot be read.
-pub(super) fn read_mark(mut lock: &File) -> Option<Mark> {
-    let mut mark = Mark::default();
+/// The marks in an open lock file, `None` if they cannot be read.
+pub(super) fn read_marks(mut lock: &File) -> Option<Marks> {
+    let mut marks = Marks::default();
     lock.seek(SeekFrom::Start(0)).ok()?;
-    lock.read_exact(&mut mark).ok()?;
-    Some(mark)
+    lock.read_exact(marks.as_flattened_mut()).ok()?;
+    Some(marks)
 }
 
 /// The file beside `database` whose name ends with `suffix`.

@@ -1,12 +1,19 @@
 //! Requests on their way to the writer.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{
     error::Failure,
-    reply::{Answer, Reply, reply},
+    reply::{Answer, Reply, Wakers, reply},
     writer::Tx,
 };
 use crate::ports::StoreError;
@@ -15,6 +22,10 @@ use crate::ports::StoreError;
 const MAX_REQUESTS: usize = 1_000;
 const MAX_EVENTS: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the queue must not grow before its requests are taken: looks at it, and processor pauses between two looks.
+const QUIET_LOOKS: u32 = 8;
+const PAUSES: u32 = 32;
 
 /// How much a request writes.
 #[derive(Clone, Copy, Default)]
@@ -30,15 +41,16 @@ pub(super) trait Request: Send {
     /// Does it; may be called again when the transaction was rolled back. A refusal is no error: it is kept for the answer.
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), rusqlite::Error>;
 
-    /// Answers, after the commit or instead of it.
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+    /// Answers, after the commit or instead of it. The caller wakes whoever waits.
+    fn finish(&mut self, committed: Result<(), StoreError>, waiting: &Arc<Wakers>);
 }
 
 /// A request made of a function.
 struct Task<T, F> {
     size: Size,
     work: F,
-    result: Option<Result<T, StoreError>>,
+    /// Until it was done: why it was not.
+    result: Result<T, StoreError>,
     answer: Answer<T>,
 }
 
@@ -52,21 +64,17 @@ where
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), rusqlite::Error> {
-        self.result = Some(match (self.work)(tx) {
+        self.result = match (self.work)(tx) {
             Ok(value) => Ok(value),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Database(error)) => return Err(error),
-        });
+        };
         Ok(())
     }
 
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { result, answer, .. } = *self;
-        match (committed, result) {
-            (Ok(()), Some(result)) => answer.give(result),
-            (Err(error), _) => answer.give(Err(error)),
-            (Ok(()), None) => drop(answer),
-        }
+    fn finish(&mut self, committed: Result<(), StoreError>, waiting: &Arc<Wakers>) {
+        let result = mem::replace(&mut self.result, Err(StoreError::Closed {}));
+        self.answer.give_with(committed.and(result), waiting);
     }
 }
 
@@ -75,11 +83,15 @@ where
 pub(super) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
+    /// How many requests ever came.
+    pushed: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     requests: VecDeque<Box<dyn Request>>,
+    /// Whether the last transaction had several requests.
+    crowded: bool,
     closing: bool,
     closers: Vec<Answer<()>>,
     ended: bool,
@@ -96,18 +108,19 @@ impl Queue {
         let task = Box::new(Task {
             size,
             work,
-            result: None,
+            result: Err(StoreError::Closed {}),
             answer,
         });
         let mut state = self.state.lock();
         if state.closing {
             drop(state);
-            task.finish(Err(StoreError::Closed {}));
-        } else {
-            state.requests.push_back(task);
-            drop(state);
-            self.filled.notify_one();
+            task.answer.give(Err(StoreError::Closed {}));
+            return reply;
         }
+        state.requests.push_back(task);
+        drop(state);
+        self.pushed.fetch_add(1, Ordering::Relaxed);
+        self.filled.notify_one();
         reply
     }
 
@@ -136,6 +149,9 @@ impl Queue {
             }
             self.filled.wait(&mut state);
         }
+        if state.crowded {
+            parking_lot::MutexGuard::unlocked(&mut state, || self.linger());
+        }
         let mut total = Size::default();
         let fitting = state
             .requests
@@ -149,7 +165,23 @@ impl Queue {
                 first || total.events <= MAX_EVENTS && total.bytes <= MAX_BYTES
             })
             .count();
+        state.crowded = fitting > 1;
         Some(state.requests.drain(..fitting).collect())
+    }
+
+    /// Gives those who were just answered a few microseconds to come back, so that they share one commit and not two. Whoever takes
+    /// longer is not waited for: then it is better to commit while they work.
+    fn linger(&self) {
+        let first = self.pushed.load(Ordering::Relaxed);
+        let (mut seen, mut quiet) = (first, 0);
+        while quiet < QUIET_LOOKS && seen.wrapping_sub(first) < MAX_REQUESTS {
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+            let pushed = self.pushed.load(Ordering::Relaxed);
+            quiet = if pushed == seen { quiet + 1 } else { 0 };
+            seen = pushed;
+        }
     }
 
     /// The writer has ended: answers those who wait for that, and everything that nobody will do any more.
@@ -159,8 +191,8 @@ impl Queue {
             state.closing = true;
             state.ended = true;
             (
-                std::mem::take(&mut state.requests),
-                std::mem::take(&mut state.closers),
+                mem::take(&mut state.requests),
+                mem::take(&mut state.closers),
             )
         };
         drop(requests);

@@ -1,6 +1,7 @@
 //! One answer from a thread of the store to a future that any executor polls.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     mem,
     pin::Pin,
@@ -14,8 +15,33 @@ use crate::ports::StoreError;
 
 enum Slot<T> {
     Waiting(Option<Waker>),
-    Answered(Result<T, StoreError>),
+    Answered(Result<T, StoreError>, Option<Arc<Wakers>>),
     Taken,
+}
+
+/// Those who wait for the answers of one transaction.
+///
+/// They are woken by the writer and, at the same time, by the first of them that is polled: the scheduler likes to run a woken thread
+/// in place of its waker, and it would fall asleep again before each next answer, to be woken again.
+#[derive(Default)]
+pub(super) struct Wakers(Mutex<VecDeque<Waker>>);
+
+impl Wakers {
+    pub(super) fn add(&self, waker: Waker) {
+        self.0.lock().push_back(waker);
+    }
+
+    /// Wakes all who have not been woken yet.
+    pub(super) fn wake(&self) {
+        loop {
+            let next = self.0.lock().pop_front();
+            match next {
+                // A waker may run foreign code: never under our lock.
+                Some(waker) => waker.wake(),
+                None => return,
+            }
+        }
+    }
 }
 
 /// Where the answer is given. Dropped unused, it answers that the store is away.
@@ -31,25 +57,42 @@ pub(super) fn reply<T>() -> (Answer<T>, Reply<T>) {
 }
 
 impl<T> Answer<T> {
+    /// Answers and wakes.
     pub(super) fn give(mut self, result: Result<T, StoreError>) {
-        self.put(result);
+        if let Some(waker) = self.put(result, None) {
+            waker.wake();
+        }
     }
 
-    fn put(&mut self, result: Result<T, StoreError>) {
-        let Some(slot) = self.0.take() else { return };
-        let before = mem::replace(&mut *slot.lock(), Slot::Answered(result));
-        // A waker may run foreign code: never under our lock.
-        if let Slot::Waiting(Some(waker)) = before {
-            waker.wake();
+    /// Answers as one of many; the caller wakes all of them when everybody has an answer.
+    pub(super) fn give_with(&mut self, result: Result<T, StoreError>, others: &Arc<Wakers>) {
+        if let Some(waker) = self.put(result, Some(others)) {
+            others.add(waker);
+        }
+    }
+
+    fn put(
+        &mut self,
+        result: Result<T, StoreError>,
+        others: Option<&Arc<Wakers>>,
+    ) -> Option<Waker> {
+        let slot = self.0.take()?;
+        match mem::replace(&mut *slot.lock(), Slot::Answered(result, others.cloned())) {
+            Slot::Waiting(waker) => waker,
+            _ => None,
         }
     }
 }
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
-        self.put(Err(StoreError::Unavailable {
+        let ended = StoreError::Unavailable {
             reason: "the store's thread ended".into(),
-        }));
+        };
+        let waker = self.put(Err(ended), None);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -59,7 +102,13 @@ impl<T> Future for Reply<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut slot = self.0.lock();
         match mem::replace(&mut *slot, Slot::Taken) {
-            Slot::Answered(result) => Poll::Ready(result),
+            Slot::Answered(result, others) => {
+                drop(slot);
+                if let Some(others) = others {
+                    others.wake();
+                }
+                Poll::Ready(result)
+            }
             Slot::Waiting(waker) => {
                 let waker = match waker {
                     Some(waker) if waker.will_wake(cx.waker()) => waker,

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use super::{
     SqliteConfig,
     error::{Failure, file_error},
-    gate::{Gate, Mark},
+    gate::Gate,
     open,
     queue::{Queue, Size},
     reader::{Reader, Readers},
     reply::Reply,
     signal::{Rung, Signal},
-    watch::Watch,
+    watch::{Owner, Watch},
     writer::{Tx, Writer},
 };
 use crate::ports::StoreError;
@@ -56,7 +56,7 @@ struct Handle {
     readers: Arc<Readers>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closed: AtomicBool,
-    mark: Mark,
+    owner: Owner,
     events: Arc<Signal>,
     checkpoints: Arc<Signal>,
     watch: Watch,
@@ -72,8 +72,8 @@ impl SqliteStore {
         let (conn, path, gate) = open::open(&config)?;
         let path: Arc<Path> = path.into();
         let failed = |e: std::io::Error| file_error(&path, &e);
-        let mut mark = Mark::default();
-        getrandom::fill(&mut mark).map_err(StoreError::unavailable)?;
+        let mut owner = Owner::default();
+        getrandom::fill(&mut owner).map_err(StoreError::unavailable)?;
 
         let handle = Handle {
             process: std::process::id(),
@@ -82,7 +82,7 @@ impl SqliteStore {
             readers: Arc::new(Readers::new(Arc::clone(&path), config.busy_timeout)),
             threads: Mutex::default(),
             closed: AtomicBool::new(false),
-            mark,
+            owner,
             events: Arc::default(),
             checkpoints: Arc::default(),
             watch: Watch::default(),
@@ -94,7 +94,8 @@ impl SqliteStore {
             queue: Arc::clone(&handle.queue),
             clock: config.clock,
             busy_timeout: config.busy_timeout,
-            mark,
+            owner,
+            commits: AtomicU64::new(0),
             events: Arc::clone(&handle.events),
             checkpoints: Arc::clone(&handle.checkpoints),
         };
@@ -145,8 +146,8 @@ impl SqliteStore {
         handle.usable().is_err()
             || handle.watch.start(
                 handle.gate.lock_path(),
-                handle.mark,
-                &[Arc::clone(&handle.events), Arc::clone(&handle.checkpoints)],
+                handle.owner,
+                [&handle.events, &handle.checkpoints],
             )
     }
 
@@ -191,6 +192,8 @@ impl Drop for Handle {
     /// What was accepted is still written, by the threads, which nobody waits for.
     fn drop(&mut self) {
         if self.in_fork() {
+            self.watch.forget();
+            std::mem::forget(std::mem::take(self.threads.get_mut()));
             return;
         }
         drop(self.readers.close());

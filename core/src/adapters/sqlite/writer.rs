@@ -3,7 +3,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,10 +14,11 @@ use rusqlite::{Connection, Statement};
 
 use super::{
     error::{concerns_all, store_error},
-    gate::{Gate, Mark},
+    gate::{Gate, Mark, Turn},
     heads::Heads,
     queue::{Queue, Request},
     signal::Signal,
+    watch::Owner,
 };
 use crate::{clock::Clock, ports::StoreError};
 
@@ -28,7 +32,8 @@ pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) busy_timeout: Duration,
-    pub(super) mark: Mark,
+    pub(super) owner: Owner,
+    pub(super) commits: AtomicU64,
     pub(super) events: Arc<Signal>,
     pub(super) checkpoints: Arc<Signal>,
 }
@@ -154,21 +159,32 @@ impl Writer {
             }
             Ok(()) => results.resize(group.len(), Ok(())),
         }
-        if stored || moved {
-            turn.leave_mark(&self.mark);
-        }
+        self.leave_marks(&turn, [stored, moved]);
         if !turn.held {
             let _ = tx.conn.busy_timeout(self.busy_timeout);
         }
         drop(turn);
-        for (request, result) in group.into_iter().zip(results) {
-            request.finish(result);
+        let waiting = Arc::default();
+        for (request, result) in group.iter_mut().zip(results) {
+            request.finish(result, &waiting);
         }
+        waiting.wake();
         if stored {
             self.events.ring();
         }
         if moved {
             self.checkpoints.ring();
+        }
+    }
+
+    fn leave_marks(&self, turn: &Turn<'_>, committed: [bool; 2]) {
+        for (place, _) in (0..).zip(committed).filter(|(_, committed)| *committed) {
+            let mut mark = Mark::default();
+            let (owner, number) = mark.split_at_mut(self.owner.len());
+            owner.copy_from_slice(&self.owner);
+            let count = self.commits.fetch_add(1, Ordering::Relaxed);
+            number.copy_from_slice(&count.to_be_bytes());
+            turn.leave_mark(place, &mark);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What is SQLite's own; what every store does is in the conformance suites.
 
 mod basics;
+mod file;
+mod processes;
+mod sharing;
 
 use std::{future::Future, path::Path, sync::Arc};
 
@@ -61,4 +64,17 @@ pub(super) fn events(count: usize) -> Vec<NewEvent> {
     (0..count)
         .map(|n| event_of(ids.next_id(clock.now()), &format!(r#"{{"n":{n}}}"#)))
         .collect()
+}
+
+/// Runs `future` on a thread of its own and gives its output within 20 s, or fails the test.
+pub(super) fn within_a_while<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl FnOnce() -> T {
+    let (done, output) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(block_on(future)));
+    move || {
+        output
+            .recv_timeout(std::time::Duration::from_secs(20))
+            .expect("the future should end within 20 s")
+    }
 }
