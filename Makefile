@@ -9,8 +9,8 @@ RUNTIME ?= python
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## replay the flights of 2013 through aggregates, store and handlers (RUNTIME=python or node)
-	@scripts/demo.sh "$(RUNTIME)"
+demo: ## replay the flights of 2013 through aggregates, store and handlers (RUNTIME=node, ARGS="--limit 20000")
+	@scripts/demo.sh "$(RUNTIME)" $(ARGS)
 
 test: ## everything CI runs: linters, types, tests, examples, packages (ONLY="rust python" for some parts)
 	@scripts/test.sh $(ONLY)
@@ -21,7 +21,7 @@ lint: ## formatters and linters of the three languages
 build: ## the Python extension and the Node package in place, for running things by hand
 	@scripts/build.sh
 
-bench: ## the benchmarks, beside their peers, with the release build (ARGS= goes to benchmarks/run.py)
+bench: ## the benchmarks, beside their peers, with the release build (ARGS="--only append")
 	@scripts/bench.sh $(ARGS)
 
 package: ## the wheel and the npm tarball into dist/

@@ -13,7 +13,7 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ["bindings-node/tests/**/*.test.ts"],
+    include: ["bindings-node/tests/**/*.test.ts", "examples/node/**/*.test.{ts,mjs}"],
     testTimeout: 30_000,
   },
 });
