@@ -1,0 +1,1403 @@
+//! `Call`: what `dispatch`, `publish` and every other call returns. A coroutine that synchronous code may `wait()` for.
+
+use std::{
+    ffi::{c_int, c_void},
+    ptr::{self, null_mut},
+    sync::OnceLock,
+};
+
+use orkestra::{
+    clock::{Timestamp, derive_event_id},
+    message::Metadata as CoreMetadata,
+};
+use pyo3::{
+    IntoPyObjectExt,
+    exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
+    ffi::{self, PyObject, PySendResult, PyTypeObject},
+    prelude::*,
+    types::{PyString, PyTuple},
+};
+use uuid::Uuid;
+
+use crate::{
+    convert,
+    envelope::EventEnvelope,
+    errors,
+    fastcall::{
+        app::{App, AppState},
+        options::Options,
+        route::Route,
+        slot,
+        symbols::{ARGUMENTS_OFFSET, symbols},
+    },
+    metadata::Metadata,
+    runtime,
+    stamp::{Link, PyStamp, Stamp},
+    time,
+};
+
+/// Where a call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    /// Made, not awaited: also what zeroed memory means.
+    New = 0,
+    /// Waits for something.
+    Suspended,
+    /// Runs right now.
+    Active,
+    /// Over.
+    Done,
+}
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Dispatches a command.
+    Command = 0,
+    /// Accepts a command for later.
+    Send,
+    /// Publishes an event.
+    Event,
+    /// Drives a coroutine of the package.
+    Coroutine,
+    /// Nothing: it only is what is being handled.
+    Handling,
+}
+
+/// Who drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// This file: the handler is called directly.
+    Fast = 0,
+    /// A coroutine of the package.
+    Slow,
+    /// Nothing is left to do.
+    Over,
+}
+
+/// The object. Pointers own a reference or are null.
+#[repr(C)]
+pub(crate) struct Call {
+    base: PyObject,
+    app: *mut PyObject,
+    /// The command or event; of a coroutine its name, for messages to people.
+    message: *mut PyObject,
+    /// The route of a command, a tuple of the routes of an event.
+    routes: *mut PyObject,
+    /// What is being driven.
+    inner: *mut PyObject,
+    /// Takes the context variable back to what it was.
+    token: *mut PyObject,
+    /// The route whose slot is taken.
+    held: *mut PyObject,
+    /// An error of the options, for the one who awaits.
+    error: *mut PyObject,
+    options: *mut Options,
+    pub(super) stamp: Stamp,
+    /// Of an event: the next route. Of a command: how many events were made while it was handled.
+    count: u32,
+    state: State,
+    kind: Kind,
+    phase: Phase,
+    pub(super) stamped: bool,
+    /// Whether something else was being handled when this began.
+    nested: bool,
+    /// Whether a synchronous caller waits, in its own thread.
+    blocking: bool,
+    /// Whether only an event loop can drive it.
+    needs_loop: bool,
+}
+
+static TYPE: OnceLock<usize> = OnceLock::new();
+
+/// The type, once the module is imported.
+#[inline]
+pub(super) fn call_type() -> *mut PyTypeObject {
+    TYPE.get()
+        .map_or(null_mut(), |address| *address as *mut PyTypeObject)
+}
+
+impl Call {
+    unsafe fn state<'a>(call: *mut Self) -> &'a AppState {
+        App::state((*call).app)
+    }
+
+    unsafe fn route<'a>(py: Python<'_>, route: *mut PyObject) -> &'a Route {
+        let route: *const Route = Bound::from_borrowed_ptr(py, route)
+            .cast_unchecked::<Route>()
+            .get();
+        &*route
+    }
+}
+
+/// A new call of `app`; steals nothing.
+#[inline]
+pub(super) unsafe fn new_call(
+    app: *mut PyObject,
+    message: *mut PyObject,
+    routes: *mut PyObject,
+    kind: Kind,
+) -> *mut Call {
+    let call = ffi::PyType_GenericAlloc(call_type(), 0).cast::<Call>();
+    if call.is_null() {
+        return call;
+    }
+    // The rest is zero already, which is null, `New`, `Fast` and false.
+    ptr::write(
+        &raw mut (*call).stamp,
+        Stamp {
+            id: Uuid::nil(),
+            at: Timestamp::from_micros(0),
+            link: Link::Root,
+        },
+    );
+    ffi::Py_INCREF(app);
+    ffi::Py_XINCREF(message);
+    ffi::Py_XINCREF(routes);
+    (*call).app = app;
+    (*call).message = message;
+    (*call).routes = routes;
+    (*call).kind = kind;
+    call
+}
+
+/// Gives `call` what the sender said.
+pub(super) unsafe fn set_options(call: *mut Call, options: Result<Options, PyErr>, py: Python<'_>) {
+    match options {
+        Ok(options) => (*call).options = Box::into_raw(Box::new(options)),
+        Err(error) => (*call).error = error.into_value(py).into_ptr(),
+    }
+}
+
+unsafe fn clear_field(field: *mut *mut PyObject) {
+    let old = *field;
+    if !old.is_null() {
+        *field = null_mut();
+        ffi::Py_DECREF(old);
+    }
+}
+
+unsafe fn drop_options(call: *mut Call) {
+    let options = (*call).options;
+    if !options.is_null() {
+        (*call).options = null_mut();
+        drop(Box::from_raw(options));
+    }
+}
+
+/// What is being handled in this context, a new reference; null for nothing.
+#[inline]
+unsafe fn current() -> *mut Call {
+    let symbols = symbols();
+    let mut value = null_mut();
+    if (symbols.var_get)(symbols.handling, null_mut(), &raw mut value) != 0 {
+        ffi::PyErr_Clear();
+        return null_mut();
+    }
+    if !value.is_null() && ffi::Py_TYPE(value) != call_type() {
+        ffi::Py_DECREF(value);
+        return null_mut();
+    }
+    value.cast()
+}
+
+/// An id and a time for a message made outside of a sending: of the app that handles something now, else the machine's.
+pub(super) fn current_time_and_id(py: Python<'_>) -> (Uuid, Timestamp) {
+    // SAFETY: the interpreter is attached, and the call is kept until its app was asked.
+    unsafe {
+        let call = current();
+        if call.is_null() {
+            return time::now_and_id();
+        }
+        let call = Bound::from_owned_ptr(py, call.cast());
+        let state = Call::state(call.as_ptr().cast());
+        let at = state.clock.now();
+        (state.ids.next_id(at), at)
+    }
+}
+
+/// Gives the message its id, time and metadata.
+unsafe fn stamp(py: Python<'_>, call: *mut Call) -> PyResult<()> {
+    if (*call).stamped {
+        return Ok(());
+    }
+    let parent = current();
+    (*call).nested = !parent.is_null();
+    let result = stamp_under(py, call, parent);
+    ffi::Py_XDECREF(parent.cast());
+    result
+}
+
+unsafe fn stamp_under(py: Python<'_>, call: *mut Call, parent: *mut Call) -> PyResult<()> {
+    let state = Call::state(call);
+    let message = (*call).message;
+    let is_event = (*call).kind == Kind::Event;
+    let existing = slot::content(message);
+    if !existing.is_null() {
+        let taken = if ffi::Py_TYPE(existing) == call_type() {
+            is_event
+        } else {
+            Bound::from_borrowed_ptr(py, existing)
+                .cast::<PyStamp>()
+                .is_ok_and(|stamp| stamp.get().take_unsent() || is_event)
+        };
+        if taken && let Some(stamp) = slot::stamp_in(py, existing) {
+            (*call).stamp = stamp.clone();
+            (*call).stamped = true;
+            return apply_options(call);
+        }
+    }
+    let at = state.clock.now();
+    let id = if is_event && !parent.is_null() && (*parent).kind != Kind::Event {
+        let index = (*parent).count;
+        (*parent).count += 1;
+        derive_event_id((*parent).stamp.id, index)
+    } else {
+        state.ids.next_id(at)
+    };
+    (*call).stamp.id = id;
+    (*call).stamp.at = at;
+    if !parent.is_null() && (*parent).stamped {
+        (*call).stamp.link = (*parent).stamp.caused(at);
+    }
+    (*call).stamped = true;
+    apply_options(call)?;
+    if !(is_event && !existing.is_null()) {
+        slot::replace(message, call.cast());
+    }
+    Ok(())
+}
+
+unsafe fn apply_options(call: *mut Call) -> PyResult<()> {
+    let options = (*call).options;
+    if options.is_null() {
+        return Ok(());
+    }
+    let options = &*options;
+    let stamp = &mut (*call).stamp;
+    if let Some(id) = options.id {
+        // A message that is the first of its chain names the chain by its id: the link stays `Root`.
+        stamp.id = id;
+    }
+    if let Some(metadata) = &options.metadata {
+        stamp.link = Link::Full(CoreMetadata::clone(metadata).into());
+    }
+    if options.has_fields {
+        let base = stamp.metadata();
+        let resolved = options
+            .fields
+            .resolve(stamp.id, stamp.at, Some((&base, stamp.id)))
+            .map_err(|error| errors::raise(&error))?;
+        let causation_id = if options.fields.causation_id.is_some() {
+            resolved.causation_id.clone()
+        } else {
+            base.causation_id
+        };
+        stamp.link = Link::Full(
+            CoreMetadata {
+                causation_id,
+                ..resolved
+            }
+            .into(),
+        );
+    }
+    Ok(())
+}
+
+/// Makes `call` the thing being handled in this context.
+#[inline]
+unsafe fn enter(call: *mut Call) -> bool {
+    if !(*call).token.is_null() {
+        return true;
+    }
+    let symbols = symbols();
+    (*call).token = (symbols.var_set)(symbols.handling, call.cast());
+    !(*call).token.is_null()
+}
+
+/// Undoes `enter`. No exception may be set.
+#[inline]
+unsafe fn leave(call: *mut Call) {
+    let token = (*call).token;
+    if !token.is_null() {
+        (*call).token = null_mut();
+        let symbols = symbols();
+        // In another context (a finaliser's) there is nothing to take back.
+        if (symbols.var_reset)(symbols.handling, token) != 0 {
+            ffi::PyErr_Clear();
+        }
+        ffi::Py_DECREF(token);
+    }
+}
+
+#[inline]
+unsafe fn give_back_slot(py: Python<'_>, call: *mut Call) {
+    let held = (*call).held;
+    if !held.is_null() {
+        (*call).held = null_mut();
+        Route::give_back(Bound::from_borrowed_ptr(py, held).cast_unchecked::<Route>());
+        ffi::Py_DECREF(held);
+    }
+}
+
+#[inline]
+unsafe fn take_slot(py: Python<'_>, call: *mut Call, route: *mut PyObject) -> bool {
+    let taken = Call::route(py, route).take();
+    if taken {
+        ffi::Py_INCREF(route);
+        (*call).held = route;
+    }
+    taken
+}
+
+/// Ends the call: nothing of it stays but the stamp. No exception may be set.
+unsafe fn finish(py: Python<'_>, call: *mut Call) {
+    leave(call);
+    give_back_slot(py, call);
+    (*call).state = State::Done;
+    (*call).phase = Phase::Over;
+    clear_field(&raw mut (*call).inner);
+    clear_field(&raw mut (*call).routes);
+    clear_field(&raw mut (*call).error);
+    if (*call).kind != Kind::Coroutine {
+        clear_field(&raw mut (*call).message);
+    }
+    drop_options(call);
+}
+
+/// The same while an exception is set, which stays.
+unsafe fn finish_failed(py: Python<'_>, call: *mut Call) {
+    let error = PyErr::take(py);
+    finish(py, call);
+    if let Some(error) = error {
+        error.restore(py);
+    }
+}
+
+/// The handler's arguments and the call itself.
+#[inline]
+unsafe fn invoke(py: Python<'_>, call: *mut Call, route: &Route) -> *mut PyObject {
+    let mut args = [null_mut(), (*call).message, null_mut()];
+    let vectorcall = symbols().vectorcall;
+    let handler = route.handler.as_ptr();
+    if !route.wants_metadata {
+        return vectorcall(
+            handler,
+            args.as_ptr().add(1),
+            1 | ARGUMENTS_OFFSET,
+            null_mut(),
+        );
+    }
+    match Py::new(py, Metadata((*call).stamp.metadata())) {
+        Ok(metadata) => {
+            args[2] = metadata.as_ptr();
+            vectorcall(
+                handler,
+                args.as_ptr().add(1),
+                2 | ARGUMENTS_OFFSET,
+                null_mut(),
+            )
+        }
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    }
+}
+
+#[inline]
+unsafe fn is_coroutine(object: *mut PyObject) -> bool {
+    ffi::Py_TYPE(object).cast() == symbols().coroutine
+}
+
+/// Begins; the outcome of the first step goes to `result`.
+unsafe fn start(py: Python<'_>, call: *mut Call, result: *mut *mut PyObject) -> PySendResult {
+    (*call).state = State::Active;
+    if !(*call).error.is_null() {
+        let error = Bound::from_borrowed_ptr(py, (*call).error);
+        PyErr::from_value(error).restore(py);
+        return PySendResult::PYGEN_ERROR;
+    }
+    if (*call).kind == Kind::Coroutine {
+        return ffi::PyIter_Send((*call).inner, ffi::Py_None(), result);
+    }
+    let state = Call::state(call);
+    if !state.is_usable() {
+        return slow(py, call, "_refuse", result);
+    }
+    let options = (*call).options;
+    let plain = state.plain
+        && !(*call).routes.is_null()
+        && (options.is_null() || (*options).timeout.is_none());
+    match (*call).kind {
+        Kind::Command if plain => start_command(py, call, result),
+        Kind::Event if plain => start_event(py, call, result),
+        Kind::Event => slow(py, call, "_slow_publish", result),
+        Kind::Send => slow(py, call, "_slow_send", result),
+        _ => slow(py, call, "_slow_dispatch", result),
+    }
+}
+
+unsafe fn start_command(
+    py: Python<'_>,
+    call: *mut Call,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    let route = Call::route(py, (*call).routes);
+    if !(route.plain && (route.is_async || route.inline || (*call).blocking)) {
+        return slow(py, call, "_slow_dispatch", result);
+    }
+    if let Err(error) = stamp(py, call) {
+        error.restore(py);
+        return PySendResult::PYGEN_ERROR;
+    }
+    // What is sent while something else is handled never waits for a slot: that could wait for itself.
+    if !(*call).nested && !take_slot(py, call, (*call).routes) {
+        return slow(py, call, "_slow_dispatch", result);
+    }
+    if !enter(call) {
+        return PySendResult::PYGEN_ERROR;
+    }
+    let value = invoke(py, call, route);
+    if value.is_null() {
+        return PySendResult::PYGEN_ERROR;
+    }
+    if is_coroutine(value) {
+        (*call).inner = value;
+        return ffi::PyIter_Send(value, ffi::Py_None(), result);
+    }
+    *result = value;
+    PySendResult::PYGEN_RETURN
+}
+
+unsafe fn start_event(py: Python<'_>, call: *mut Call, result: *mut *mut PyObject) -> PySendResult {
+    if let Err(error) = stamp(py, call) {
+        error.restore(py);
+        return PySendResult::PYGEN_ERROR;
+    }
+    if !enter(call) {
+        return PySendResult::PYGEN_ERROR;
+    }
+    (*call).count = 0;
+    next_handler(py, call, result)
+}
+
+/// Calls the handlers from the present one on, until one waits or none is left.
+unsafe fn next_handler(
+    py: Python<'_>,
+    call: *mut Call,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    let routes = (*call).routes;
+    let count = ffi::PyTuple_Size(routes);
+    loop {
+        let index = (*call).count as isize;
+        if index >= count {
+            return envelope(py, call, result);
+        }
+        let pointer = ffi::PyTuple_GetItem(routes, index);
+        let route = Call::route(py, pointer);
+        if !(route.plain && (route.is_async || route.inline || (*call).blocking)) {
+            return slow(py, call, "_publish_rest", result);
+        }
+        if !take_slot(py, call, pointer) {
+            return slow(py, call, "_publish_rest", result);
+        }
+        let value = invoke(py, call, route);
+        if value.is_null() {
+            return PySendResult::PYGEN_ERROR;
+        }
+        if is_coroutine(value) {
+            clear_field(&raw mut (*call).inner);
+            (*call).inner = value;
+            let sent = ffi::PyIter_Send(value, ffi::Py_None(), result);
+            if sent != PySendResult::PYGEN_RETURN {
+                return sent;
+            }
+            ffi::Py_DECREF(*result);
+            *result = null_mut();
+            clear_field(&raw mut (*call).inner);
+        } else {
+            ffi::Py_DECREF(value);
+        }
+        give_back_slot(py, call);
+        (*call).count += 1;
+    }
+}
+
+unsafe fn envelope(py: Python<'_>, call: *mut Call, result: *mut *mut PyObject) -> PySendResult {
+    (*call).phase = Phase::Over;
+    let event = Bound::from_borrowed_ptr(py, (*call).message).unbind();
+    let routes = Bound::from_borrowed_ptr(py, (*call).routes)
+        .cast_into_unchecked::<PyTuple>()
+        .unbind();
+    match Py::new(py, EventEnvelope::handled(event, routes, (*call).stamp.at)) {
+        Ok(envelope) => {
+            *result = envelope.into_ptr();
+            PySendResult::PYGEN_RETURN
+        }
+        Err(error) => {
+            error.restore(py);
+            PySendResult::PYGEN_ERROR
+        }
+    }
+}
+
+/// Hands over to the app's coroutine method `name`.
+unsafe fn slow(
+    py: Python<'_>,
+    call: *mut Call,
+    name: &str,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    (*call).phase = Phase::Slow;
+    let app = Bound::from_borrowed_ptr(py, (*call).app);
+    let made = app.call_method1(name, (Bound::from_borrowed_ptr(py, call.cast()),));
+    drive_slow(py, call, made, result)
+}
+
+/// Hands over after the handler raised what is set now.
+unsafe fn slow_after(py: Python<'_>, call: *mut Call, result: *mut *mut PyObject) -> PySendResult {
+    (*call).phase = Phase::Slow;
+    clear_field(&raw mut (*call).inner);
+    let Some(error) = PyErr::take(py) else {
+        return PySendResult::PYGEN_ERROR;
+    };
+    let name = if (*call).kind == Kind::Event {
+        "_publish_failed"
+    } else {
+        "_dispatch_failed"
+    };
+    let app = Bound::from_borrowed_ptr(py, (*call).app);
+    let made = app.call_method1(
+        name,
+        (
+            Bound::from_borrowed_ptr(py, call.cast()),
+            error.into_value(py),
+        ),
+    );
+    drive_slow(py, call, made, result)
+}
+
+unsafe fn drive_slow(
+    py: Python<'_>,
+    call: *mut Call,
+    made: PyResult<Bound<'_, PyAny>>,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    match made {
+        Ok(coroutine) => {
+            clear_field(&raw mut (*call).inner);
+            (*call).inner = coroutine.into_ptr();
+            ffi::PyIter_Send((*call).inner, ffi::Py_None(), result)
+        }
+        Err(error) => {
+            error.restore(py);
+            PySendResult::PYGEN_ERROR
+        }
+    }
+}
+
+/// Takes the outcome of a step on: to the next handler, to the slow path, or to the end.
+unsafe fn settle(
+    py: Python<'_>,
+    call: *mut Call,
+    mut sent: PySendResult,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    loop {
+        match sent {
+            PySendResult::PYGEN_NEXT => {
+                (*call).state = State::Suspended;
+                return sent;
+            }
+            PySendResult::PYGEN_RETURN => {
+                if (*call).kind == Kind::Event && (*call).phase == Phase::Fast {
+                    ffi::Py_XDECREF(*result);
+                    *result = null_mut();
+                    clear_field(&raw mut (*call).inner);
+                    give_back_slot(py, call);
+                    (*call).count += 1;
+                    sent = next_handler(py, call, result);
+                    continue;
+                }
+                finish(py, call);
+                return sent;
+            }
+            PySendResult::PYGEN_ERROR => {
+                // Only a handler's own failure is retried: `KeyboardInterrupt`, `SystemExit` and a cancellation end everything.
+                let handled = (*call).phase == Phase::Fast
+                    && (*call).stamped
+                    && !(*call).token.is_null()
+                    && ffi::PyErr_ExceptionMatches(ffi::PyExc_Exception) != 0;
+                if handled {
+                    sent = slow_after(py, call, result);
+                    continue;
+                }
+                finish_failed(py, call);
+                return sent;
+            }
+        }
+    }
+}
+
+unsafe fn describe(py: Python<'_>, call: *mut Call) -> String {
+    let verb = match (*call).kind {
+        Kind::Command => "dispatch",
+        Kind::Send => "send",
+        Kind::Event => "publish",
+        Kind::Coroutine | Kind::Handling => "",
+    };
+    let message = (*call).message;
+    let what = if message.is_null() {
+        String::new()
+    } else {
+        let message = Bound::from_borrowed_ptr(py, message);
+        match message.cast::<PyString>() {
+            Ok(name) => name.to_string_lossy().into_owned(),
+            Err(_) => message
+                .get_type()
+                .qualname()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        }
+    };
+    match (verb.is_empty(), what.is_empty()) {
+        (true, _) => what,
+        (false, true) => verb.to_owned(),
+        (false, false) => format!("{verb} of {what}"),
+    }
+}
+
+/// Whether `call` may go on; the error is set if not.
+unsafe fn may_go_on(py: Python<'_>, call: *mut Call) -> bool {
+    match (*call).state {
+        State::New | State::Suspended => true,
+        State::Active => {
+            PyValueError::new_err("coroutine already executing").restore(py);
+            false
+        }
+        State::Done => {
+            PyRuntimeError::new_err(format!(
+                "cannot reuse already awaited {}",
+                describe(py, call)
+            ))
+            .restore(py);
+            false
+        }
+    }
+}
+
+unsafe extern "C" fn am_send(
+    slf: *mut PyObject,
+    value: *mut PyObject,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    let py = Python::assume_attached();
+    let call = slf.cast::<Call>();
+    *result = null_mut();
+    let sent = match (*call).state {
+        State::Suspended => {
+            (*call).state = State::Active;
+            ffi::PyIter_Send((*call).inner, value, result)
+        }
+        State::New => {
+            if value != ffi::Py_None() {
+                PyTypeError::new_err("can't send non-None value to a just-started coroutine")
+                    .restore(py);
+                return PySendResult::PYGEN_ERROR;
+            }
+            start(py, call, result)
+        }
+        _ => {
+            may_go_on(py, call);
+            return PySendResult::PYGEN_ERROR;
+        }
+    };
+    settle(py, call, sent, result)
+}
+
+/// The outcome of a step as a method has to give it: what is yielded, or `StopIteration`.
+unsafe fn as_method(py: Python<'_>, sent: PySendResult, result: *mut PyObject) -> *mut PyObject {
+    match sent {
+        PySendResult::PYGEN_NEXT => result,
+        PySendResult::PYGEN_ERROR => null_mut(),
+        PySendResult::PYGEN_RETURN => {
+            let value = Bound::from_owned_ptr(py, result);
+            PyStopIteration::new_err((value.unbind(),)).restore(py);
+            null_mut()
+        }
+    }
+}
+
+unsafe extern "C" fn iternext(slf: *mut PyObject) -> *mut PyObject {
+    let mut result = null_mut();
+    let sent = am_send(slf, ffi::Py_None(), &raw mut result);
+    if sent == PySendResult::PYGEN_RETURN && result == ffi::Py_None() {
+        ffi::Py_DECREF(result);
+        return null_mut();
+    }
+    as_method(Python::assume_attached(), sent, result)
+}
+
+unsafe extern "C" fn am_await(slf: *mut PyObject) -> *mut PyObject {
+    let call = slf.cast::<Call>();
+    if (*call).state == State::New {
+        ffi::Py_INCREF(slf);
+        return slf;
+    }
+    let py = Python::assume_attached();
+    if may_go_on(py, call) {
+        PyRuntimeError::new_err(format!("{} is being awaited already", describe(py, call)))
+            .restore(py);
+    }
+    null_mut()
+}
+
+unsafe extern "C" fn iter(slf: *mut PyObject) -> *mut PyObject {
+    ffi::Py_INCREF(slf);
+    slf
+}
+
+unsafe extern "C" fn method_send(slf: *mut PyObject, value: *mut PyObject) -> *mut PyObject {
+    let mut result = null_mut();
+    let sent = am_send(slf, value, &raw mut result);
+    as_method(Python::assume_attached(), sent, result)
+}
+
+unsafe extern "C" fn method_throw(slf: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
+    let py = Python::assume_attached();
+    let call = slf.cast::<Call>();
+    if !may_go_on(py, call) {
+        return null_mut();
+    }
+    let args = Bound::from_borrowed_ptr(py, args).cast_into_unchecked::<PyTuple>();
+    let mut result = null_mut();
+    if (*call).state == State::New {
+        // As a coroutine that never ran: it ends with the exception.
+        finish(py, call);
+        let raise = py
+            .import("orkestra._raise")
+            .and_then(|module| module.getattr("throw"))
+            .and_then(|throw| throw.call1(&args));
+        if let Err(error) = raise {
+            error.restore(py);
+        }
+        return null_mut();
+    }
+    (*call).state = State::Active;
+    let inner = Bound::from_borrowed_ptr(py, (*call).inner);
+    let sent = match inner.call_method1("throw", &args) {
+        Ok(value) => {
+            result = value.into_ptr();
+            PySendResult::PYGEN_NEXT
+        }
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            match error.value(py).getattr("value") {
+                Ok(value) => {
+                    result = value.into_ptr();
+                    PySendResult::PYGEN_RETURN
+                }
+                Err(error) => {
+                    error.restore(py);
+                    PySendResult::PYGEN_ERROR
+                }
+            }
+        }
+        Err(error) => {
+            error.restore(py);
+            PySendResult::PYGEN_ERROR
+        }
+    };
+    let sent = settle(py, call, sent, &raw mut result);
+    as_method(py, sent, result)
+}
+
+unsafe extern "C" fn method_close(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    let py = Python::assume_attached();
+    let call = slf.cast::<Call>();
+    match (*call).state {
+        State::Active => {
+            may_go_on(py, call);
+            return null_mut();
+        }
+        State::Done => {}
+        State::New | State::Suspended => {
+            if let Err(error) = close(py, call) {
+                error.restore(py);
+                return null_mut();
+            }
+        }
+    }
+    ffi::Py_INCREF(ffi::Py_None());
+    ffi::Py_None()
+}
+
+unsafe fn close(py: Python<'_>, call: *mut Call) -> PyResult<()> {
+    let inner = (*call).inner;
+    let closed = if inner.is_null() {
+        Ok(())
+    } else {
+        (*call).state = State::Active;
+        Bound::from_borrowed_ptr(py, inner)
+            .call_method0("close")
+            .map(drop)
+    };
+    finish(py, call);
+    closed
+}
+
+/// `wait(timeout=None)`: the result, for code without an event loop.
+unsafe extern "C" fn method_wait(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    let py = Python::assume_attached();
+    let call = slf.cast::<Call>();
+    if !may_go_on(py, call) {
+        return null_mut();
+    }
+    let named = if names.is_null() {
+        0
+    } else {
+        ffi::PyTuple_Size(names)
+    };
+    let timeout = match (count, named) {
+        (0, 0) => null_mut(),
+        (1, 0) => *args,
+        (0, 1)
+            if ffi::PyUnicode_CompareWithASCIIString(
+                ffi::PyTuple_GetItem(names, 0),
+                c"timeout".as_ptr(),
+            ) == 0 =>
+        {
+            *args
+        }
+        _ => {
+            PyTypeError::new_err("wait() takes one argument: timeout").restore(py);
+            return null_mut();
+        }
+    };
+    let timeout = if timeout == ffi::Py_None() {
+        null_mut()
+    } else {
+        timeout
+    };
+    match wait(py, call, timeout) {
+        Ok(value) => value,
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    }
+}
+
+unsafe fn wait(py: Python<'_>, call: *mut Call, timeout: *mut PyObject) -> PyResult<*mut PyObject> {
+    let symbols = symbols();
+    let running = (symbols.vectorcall)(symbols.running_loop, ptr::null(), 0, null_mut());
+    if running.is_null() {
+        return Err(PyErr::fetch(py));
+    }
+    ffi::Py_DECREF(running);
+    if running != ffi::Py_None() {
+        let what = describe(py, call);
+        let _ = close(py, call);
+        return Err(errors::wait_in_loop(&what));
+    }
+    let app = Bound::from_borrowed_ptr(py, (*call).app);
+    if (*call).state != State::New {
+        return Err(PyRuntimeError::new_err(format!(
+            "{} is being awaited already",
+            describe(py, call)
+        )));
+    }
+    let timeout = (!timeout.is_null()).then(|| Bound::from_borrowed_ptr(py, timeout));
+    if needs_loop(py, call) {
+        let slf = Bound::from_borrowed_ptr(py, call.cast());
+        return Ok(app
+            .call_method1("_wait_on_loop", (slf, timeout))?
+            .into_ptr());
+    }
+    (*call).blocking = true;
+    let seconds = timeout
+        .map(|timeout| convert::seconds(&timeout, "timeout"))
+        .transpose()?;
+    let deadline = runtime::Deadline::begin(seconds);
+    let mut result = null_mut();
+    let sent = am_send(call.cast(), ffi::Py_None(), &raw mut result);
+    drop(deadline);
+    match sent {
+        PySendResult::PYGEN_RETURN => Ok(result),
+        PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        PySendResult::PYGEN_NEXT => {
+            ffi::Py_XDECREF(result);
+            let _ = close(py, call);
+            Err(PyRuntimeError::new_err(
+                "a handler called from wait() waited for an event loop",
+            ))
+        }
+    }
+}
+
+/// Whether something of the user's that is asynchronous may run in `call`.
+unsafe fn needs_loop(py: Python<'_>, call: *mut Call) -> bool {
+    let state = Call::state(call);
+    match (*call).kind {
+        Kind::Coroutine => (*call).needs_loop,
+        Kind::Handling => false,
+        _ if !state.plain => true,
+        Kind::Command => {
+            let routes = (*call).routes;
+            !routes.is_null() && Call::route(py, routes).is_async
+        }
+        Kind::Send => true,
+        Kind::Event => {
+            let routes = (*call).routes;
+            routes.is_null()
+                || (0..ffi::PyTuple_Size(routes))
+                    .any(|i| Call::route(py, ffi::PyTuple_GetItem(routes, i)).is_async)
+        }
+    }
+}
+
+unsafe extern "C" fn finalize(slf: *mut PyObject) {
+    let call = slf.cast::<Call>();
+    if (*call).state == State::Done {
+        return;
+    }
+    let py = Python::assume_attached();
+    let earlier = PyErr::take(py);
+    let unused =
+        (*call).state == State::New && !matches!((*call).kind, Kind::Coroutine | Kind::Handling);
+    if unused {
+        let text = format!("{} was never awaited", describe(py, call));
+        let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
+        let text = std::ffi::CString::new(text).unwrap_or_default();
+        if let Err(error) = PyErr::warn(py, &category, &text, 1) {
+            error.write_unraisable(py, None);
+        }
+    }
+    if (*call).kind == Kind::Handling {
+        (*call).state = State::Done;
+    } else if let Err(error) = close(py, call) {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = earlier {
+        error.restore(py);
+    }
+}
+
+unsafe extern "C" fn traverse(
+    slf: *mut PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    let call = slf.cast::<Call>();
+    for object in [
+        ffi::Py_TYPE(slf).cast(),
+        (*call).app,
+        (*call).message,
+        (*call).routes,
+        (*call).inner,
+        (*call).token,
+        (*call).held,
+        (*call).error,
+    ] {
+        if !object.is_null() {
+            let stop = visit(object, arg);
+            if stop != 0 {
+                return stop;
+            }
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn clear(slf: *mut PyObject) -> c_int {
+    let call = slf.cast::<Call>();
+    clear_field(&raw mut (*call).inner);
+    clear_field(&raw mut (*call).message);
+    clear_field(&raw mut (*call).routes);
+    clear_field(&raw mut (*call).token);
+    clear_field(&raw mut (*call).held);
+    clear_field(&raw mut (*call).error);
+    clear_field(&raw mut (*call).app);
+    0
+}
+
+unsafe extern "C" fn dealloc(slf: *mut PyObject) {
+    let call = slf.cast::<Call>();
+    if (*call).state != State::Done && (symbols().finalize)(slf) < 0 {
+        return;
+    }
+    ffi::PyObject_GC_UnTrack(slf.cast());
+    clear(slf);
+    drop_options(call);
+    ptr::drop_in_place(&raw mut (*call).stamp);
+    let kind = ffi::Py_TYPE(slf);
+    ffi::PyObject_GC_Del(slf.cast());
+    ffi::Py_DECREF(kind.cast());
+}
+
+unsafe extern "C" fn repr(slf: *mut PyObject) -> *mut PyObject {
+    let py = Python::assume_attached();
+    let text = format!("<Call {}>", describe(py, slf.cast()));
+    PyString::new(py, &text).into_ptr()
+}
+
+unsafe extern "C" fn class_getitem(class: *mut PyObject, item: *mut PyObject) -> *mut PyObject {
+    ffi::Py_GenericAlias(class, item)
+}
+
+fn new_ref(object: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called with fields of live objects, or null.
+    unsafe {
+        let object = if object.is_null() {
+            ffi::Py_None()
+        } else {
+            object
+        };
+        ffi::Py_INCREF(object);
+        object
+    }
+}
+
+fn give<'py, T: IntoPyObject<'py>>(py: Python<'py>, value: T) -> *mut PyObject {
+    match value.into_py_any(py) {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    }
+}
+
+/// What the package's slow path asks of a call. The closure's pointer tells which.
+#[repr(usize)]
+#[derive(Clone, Copy)]
+enum Attribute {
+    Message = 1,
+    Name,
+    Id,
+    Metadata,
+    Stamp,
+    MaxRetries,
+    Timeout,
+    Index,
+    Nested,
+    Blocking,
+    Routes,
+    Running,
+    Awaits,
+    App,
+}
+
+const ATTRIBUTES: &[(&std::ffi::CStr, Attribute)] = &[
+    (c"message", Attribute::Message),
+    (c"__name__", Attribute::Name),
+    (c"__qualname__", Attribute::Name),
+    (c"id", Attribute::Id),
+    (c"metadata", Attribute::Metadata),
+    (c"at", Attribute::Stamp),
+    (c"max_retries", Attribute::MaxRetries),
+    (c"timeout", Attribute::Timeout),
+    (c"index", Attribute::Index),
+    (c"nested", Attribute::Nested),
+    (c"blocking", Attribute::Blocking),
+    (c"routes", Attribute::Routes),
+    (c"cr_running", Attribute::Running),
+    (c"cr_await", Attribute::Awaits),
+    (c"app", Attribute::App),
+];
+
+unsafe extern "C" fn get(slf: *mut PyObject, which: *mut c_void) -> *mut PyObject {
+    let py = Python::assume_attached();
+    let call = slf.cast::<Call>();
+    let options = (*call).options;
+    let is = |attribute: Attribute| which as usize == attribute as usize;
+    if is(Attribute::Message) {
+        new_ref((*call).message)
+    } else if is(Attribute::Name) {
+        give(py, describe(py, call))
+    } else if is(Attribute::Id) {
+        convert::uuid(py, (*call).stamp.id).into_ptr()
+    } else if is(Attribute::Metadata) {
+        give(py, Metadata((*call).stamp.metadata()))
+    } else if is(Attribute::Stamp) {
+        give(py, (*call).stamp.at.as_micros())
+    } else if is(Attribute::MaxRetries) {
+        give(
+            py,
+            if options.is_null() {
+                None
+            } else {
+                (*options).max_retries
+            },
+        )
+    } else if is(Attribute::Timeout) {
+        give(
+            py,
+            if options.is_null() {
+                None
+            } else {
+                (*options).timeout
+            },
+        )
+    } else if is(Attribute::Index) {
+        give(py, (*call).count)
+    } else if is(Attribute::Nested) {
+        give(py, (*call).nested)
+    } else if is(Attribute::Blocking) {
+        give(py, (*call).blocking)
+    } else if is(Attribute::Routes) {
+        new_ref((*call).routes)
+    } else if is(Attribute::Running) {
+        give(py, (*call).state == State::Active)
+    } else if is(Attribute::App) {
+        new_ref((*call).app)
+    } else {
+        new_ref((*call).inner)
+    }
+}
+
+unsafe extern "C" fn method_stamp(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    let py = Python::assume_attached();
+    match stamp(py, slf.cast()) {
+        Ok(()) => new_ref(null_mut()),
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    }
+}
+
+unsafe extern "C" fn method_enter(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    if enter(slf.cast()) {
+        new_ref(null_mut())
+    } else {
+        null_mut()
+    }
+}
+
+unsafe extern "C" fn method_leave(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    leave(slf.cast());
+    new_ref(null_mut())
+}
+
+unsafe extern "C" fn method_release(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    give_back_slot(Python::assume_attached(), slf.cast());
+    new_ref(null_mut())
+}
+
+/// `next_event_id()`: the id of the next event made while this command is handled; `None` for other calls.
+unsafe extern "C" fn method_next_event_id(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    let call = slf.cast::<Call>();
+    if (*call).kind == Kind::Event || !(*call).stamped {
+        return new_ref(null_mut());
+    }
+    let index = (*call).count;
+    (*call).count += 1;
+    convert::uuid(
+        Python::assume_attached(),
+        derive_event_id((*call).stamp.id, index),
+    )
+    .into_ptr()
+}
+
+/// `reset_events()`: a new attempt makes the same events again.
+unsafe extern "C" fn method_reset_events(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    let call = slf.cast::<Call>();
+    if (*call).kind != Kind::Event {
+        (*call).count = 0;
+    }
+    new_ref(null_mut())
+}
+
+/// Drives `coroutine` (of the package itself) as a call named `name`.
+///
+/// `needs_loop` says that code of the user's that is asynchronous may run in it, so `wait` runs it on the app's loop.
+#[pyfunction]
+pub(super) fn wrap_coroutine<'py>(
+    app: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    coroutine: Bound<'py, PyAny>,
+    needs_loop: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    App::check(app)?;
+    // SAFETY: `app` is one; the new call owns its references.
+    unsafe {
+        let call = new_call(app.as_ptr(), name.as_ptr(), null_mut(), Kind::Coroutine);
+        if call.is_null() {
+            return Err(PyErr::fetch(app.py()));
+        }
+        (*call).inner = coroutine.into_ptr();
+        (*call).needs_loop = needs_loop;
+        Ok(Bound::from_owned_ptr(app.py(), call.cast()))
+    }
+}
+
+/// A handling without a sender: of a recorded event, or of a message that comes back from the dead letters.
+///
+/// `message` has a stamp, which is copied.
+#[pyfunction]
+pub(super) fn new_handling<'py>(
+    app: &Bound<'py, PyAny>,
+    message: &Bound<'py, PyAny>,
+    is_event: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    App::check(app)?;
+    let stamp = slot::stamp_of(message);
+    // SAFETY: as above.
+    unsafe {
+        let kind = if is_event {
+            Kind::Event
+        } else {
+            Kind::Handling
+        };
+        let call = new_call(app.as_ptr(), message.as_ptr(), null_mut(), kind);
+        if call.is_null() {
+            return Err(PyErr::fetch(app.py()));
+        }
+        (*call).state = State::Done;
+        if let Some(stamp) = stamp {
+            (*call).stamp = stamp;
+            (*call).stamped = true;
+        }
+        Ok(Bound::from_owned_ptr(app.py(), call.cast()))
+    }
+}
+
+/// Makes the type and registers it as a coroutine.
+pub(super) fn make_type(py: Python<'_>) -> PyResult<()> {
+    let plain = |name: &'static std::ffi::CStr,
+                 function: ffi::PyCFunction,
+                 flags,
+                 doc: &'static std::ffi::CStr| ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: function,
+        },
+        ml_flags: flags,
+        ml_doc: doc.as_ptr(),
+    };
+    let methods = vec![
+        plain(
+            c"send",
+            method_send,
+            ffi::METH_O,
+            c"Goes on with a value, as a coroutine does.",
+        ),
+        plain(
+            c"throw",
+            method_throw,
+            ffi::METH_VARARGS,
+            c"Goes on with an exception, as a coroutine does.",
+        ),
+        plain(c"close", method_close, ffi::METH_NOARGS, c"Gives up."),
+        ffi::PyMethodDef {
+            ml_name: c"wait".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: method_wait,
+            },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: c"wait(timeout=None)\n--\n\nThe result, for code without an event loop."
+                .as_ptr(),
+        },
+        plain(
+            c"stamp",
+            method_stamp,
+            ffi::METH_NOARGS,
+            c"Gives the message its id and metadata.",
+        ),
+        plain(
+            c"enter",
+            method_enter,
+            ffi::METH_NOARGS,
+            c"Makes this what is being handled.",
+        ),
+        plain(c"leave", method_leave, ffi::METH_NOARGS, c"Undoes enter()."),
+        plain(
+            c"release",
+            method_release,
+            ffi::METH_NOARGS,
+            c"Gives the handler's slot back.",
+        ),
+        plain(
+            c"next_event_id",
+            method_next_event_id,
+            ffi::METH_NOARGS,
+            c"The id of the next event made here.",
+        ),
+        plain(
+            c"reset_events",
+            method_reset_events,
+            ffi::METH_NOARGS,
+            c"Counts events from 0 again.",
+        ),
+        plain(
+            c"__class_getitem__",
+            class_getitem,
+            ffi::METH_O | ffi::METH_CLASS,
+            c"See PEP 585.",
+        ),
+        // SAFETY: all zero is the end mark.
+        unsafe { std::mem::zeroed() },
+    ];
+    let mut attributes: Vec<ffi::PyGetSetDef> = ATTRIBUTES
+        .iter()
+        .map(|(name, which)| ffi::PyGetSetDef {
+            name: name.as_ptr(),
+            get: Some(get),
+            set: None,
+            doc: ptr::null(),
+            closure: *which as usize as *mut c_void,
+        })
+        .collect();
+    // SAFETY: all zero is the end mark.
+    attributes.push(unsafe { std::mem::zeroed() });
+    let slot = |slot, pfunc| ffi::PyType_Slot { slot, pfunc };
+    let mut slots = vec![
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_finalize, finalize as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_iter, iter as *mut c_void),
+        slot(ffi::Py_tp_iternext, iternext as *mut c_void),
+        slot(ffi::Py_tp_repr, repr as *mut c_void),
+        slot(ffi::Py_am_await, am_await as *mut c_void),
+        slot(ffi::Py_am_send, am_send as *mut c_void),
+        slot(ffi::Py_tp_methods, methods.leak().as_mut_ptr().cast()),
+        slot(ffi::Py_tp_getset, attributes.leak().as_mut_ptr().cast()),
+        slot(
+            ffi::Py_tp_doc,
+            c"Something to await, or to wait() for.".as_ptr() as *mut c_void,
+        ),
+        slot(0, null_mut()),
+    ];
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "a small struct"
+    )]
+    let mut spec = ffi::PyType_Spec {
+        name: c"orkestra._orkestra.Call".as_ptr(),
+        basicsize: size_of::<Call>() as c_int,
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT
+            | ffi::Py_TPFLAGS_HAVE_GC
+            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: what the specification points to is leaked or static; the slots are copied.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec))? };
+    py.import("collections.abc")?
+        .getattr("Coroutine")?
+        .call_method1("register", (&made,))?;
+    let _ = TYPE.set(made.into_ptr() as usize);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Recorded events, and pages of them.
+
+use std::sync::Arc;
+
+use orkestra::{aggregate::recorded_prefix, ports};
+use pyo3::{
+    PyTraverseError,
+    gc::PyVisit,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyString},
+};
+use uuid::Uuid;
+
+use crate::{convert, errors, fastcall, metadata::Metadata, registry};
+
+/// An event as it was recorded: with its stream, revision and position.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct RecordedEvent {
+    pub(crate) core: ports::RecordedEvent,
+    registry: Arc<registry::Inner>,
+    event: PyOnceLock<Py<PyAny>>,
+}
+
+impl RecordedEvent {
+    pub(crate) fn new(core: ports::RecordedEvent, registry: Arc<registry::Inner>) -> Self {
+        Self {
+            core,
+            registry,
+            event: PyOnceLock::new(),
+        }
+    }
+}
+
+#[pymethods]
+impl RecordedEvent {
+    /// The event as an object of its class, brought to the class's version; a `RawEvent` if the app does not know the type.
+    #[getter]
+    fn event<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let event = self.event.get_or_try_init(py, || {
+            self.registry.decode(py, &self.core).map(Bound::unbind)
+        })?;
+        Ok(event.bind(py).clone())
+    }
+
+    /// The id.
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        convert::uuid(py, self.core.id)
+    }
+
+    /// The type name.
+    #[getter]
+    fn r#type(&self) -> &str {
+        &self.core.type_name
+    }
+
+    /// Schema version of the payload as it was recorded.
+    #[getter]
+    fn version(&self) -> u32 {
+        self.core.version
+    }
+
+    /// The stream.
+    #[getter]
+    fn stream(&self) -> &str {
+        &self.core.stream
+    }
+
+    /// 0-based place in the stream.
+    #[getter]
+    fn revision(&self) -> u64 {
+        self.core.revision
+    }
+
+    /// Place in the whole store.
+    #[getter]
+    fn position(&self) -> u64 {
+        self.core.position.0
+    }
+
+    /// The payload as recorded: JSON, UTF-8 bytes.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.core.data)
+    }
+
+    /// Who and why.
+    #[getter]
+    fn metadata(&self) -> PyResult<Metadata> {
+        self.core
+            .metadata()
+            .map(Metadata)
+            .map_err(|error| errors::raise(&error))
+    }
+
+    /// When it happened, an aware `datetime` in UTC.
+    #[getter]
+    fn occurred_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::datetime(py, self.core.occurred_at)
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "RecordedEvent(type='{}', stream='{}', revision={}, position={}, id='{}')",
+            self.core.type_name,
+            self.core.stream,
+            self.core.revision,
+            self.core.position,
+            self.core.id
+        )
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The cell may be read without the interpreter's help only through a token, which traversal has not: what is in it is
+        // a leaf in practice (a model whose slot holds a stamp).
+        let _ = visit;
+        Ok(())
+    }
+}
+
+/// Events that were read together.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) events: Vec<ports::RecordedEvent>,
+    pub(crate) registry: Arc<registry::Inner>,
+    /// The stream's last revision, or the position that was read up to.
+    pub(crate) last: Option<u64>,
+    pub(crate) end: bool,
+}
+
+#[pymethods]
+impl Page {
+    /// The recorded events.
+    fn records(&self, py: Python<'_>) -> PyResult<Vec<Py<RecordedEvent>>> {
+        self.events
+            .iter()
+            .map(|event| {
+                Py::new(
+                    py,
+                    RecordedEvent::new(event.clone(), Arc::clone(&self.registry)),
+                )
+            })
+            .collect()
+    }
+
+    /// The typed events of the first `count`.
+    #[pyo3(signature = (count=None))]
+    fn typed<'py>(&self, py: Python<'py>, count: Option<usize>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.events
+            .iter()
+            .take(count.unwrap_or(usize::MAX))
+            .map(|event| self.registry.decode(py, event))
+            .collect()
+    }
+
+    /// Folds the events into `state` with `evolve(state, event)`.
+    fn fold<'py>(
+        &self,
+        py: Python<'py>,
+        evolve: &Bound<'py, PyAny>,
+        state: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut state = state;
+        for event in &self.events {
+            if !self.registry.knows(&event.type_name) {
+                return Err(errors::raise(
+                    &orkestra::aggregate::AggregateError::UnknownEvent {
+                        aggregate: String::new(),
+                        stream: event.stream.to_string(),
+                        revision: event.revision,
+                        type_name: event.type_name.to_string(),
+                    },
+                ));
+            }
+            let typed = self.registry.decode(py, event)?;
+            state = fastcall::call(evolve, [&state, &typed], None)?;
+        }
+        Ok(state)
+    }
+
+    /// How many of the first events the command made.
+    fn recorded_prefix(&self, command_id: &str) -> usize {
+        Uuid::try_parse(command_id).map_or(0, |id| recorded_prefix(id, &self.events))
+    }
+
+    /// The revision of the event at `index`, counted from the end when negative.
+    fn revision_at(&self, index: isize) -> Option<u64> {
+        let index = if index < 0 {
+            self.events.len().checked_add_signed(index)
+        } else {
+            usize::try_from(index).ok()
+        };
+        index
+            .and_then(|index| self.events.get(index))
+            .map(|event| event.revision)
+    }
+
+    /// The stream's last revision, or the position that was read up to.
+    #[getter]
+    fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// Whether nothing follows.
+    #[getter]
+    fn end(&self) -> bool {
+        self.end
+    }
+
+    fn __len__(&self) -> usize {
+        self.events.len()
+    }
+}

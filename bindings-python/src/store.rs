@@ -1,0 +1,426 @@
+//! `Plan` and `Services`: the adapters of an app, and their calls.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use orkestra::{
+    Plan as CorePlan, Services as CoreServices, Settings,
+    message::PayloadLimits,
+    ports::{
+        Append, Appended, DeadLetterFilter, DeadLetterStatus, DeleteMode, ExpectedRevision,
+        Position, ReadAll, ReadStream, Snapshot, StoreError, StreamName,
+    },
+    topic::Pattern,
+};
+use pyo3::{
+    IntoPyObjectExt,
+    exceptions::PyTypeError,
+    prelude::*,
+    types::{PyBytes, PyString},
+};
+
+use crate::{
+    convert,
+    dead_letters::DeadLetter,
+    errors, payload,
+    recorded::Page,
+    registry::Registry,
+    runtime::Op,
+    time::{PyClock, PyIds},
+};
+
+/// The checked settings of an app: nothing is opened yet.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Plan(CorePlan);
+
+#[pymethods]
+impl Plan {
+    #[new]
+    #[pyo3(signature = (*, bus, store, state, max_payload_bytes, clock, ids))]
+    fn new(
+        bus: Option<String>,
+        store: Option<String>,
+        state: Option<String>,
+        max_payload_bytes: Option<usize>,
+        clock: &PyClock,
+        ids: &PyIds,
+    ) -> PyResult<Self> {
+        let mut settings = Settings::default();
+        settings.bus = bus;
+        settings.store = store;
+        settings.state = state;
+        settings.max_payload_bytes = max_payload_bytes;
+        settings.clock = Some(Arc::clone(&clock.0));
+        settings.ids = Some(Arc::clone(&ids.0));
+        CorePlan::new(settings)
+            .map(Self)
+            .map_err(|error| errors::raise(&error))
+    }
+
+    /// The most bytes that a payload may have.
+    #[getter]
+    fn max_payload_bytes(&self) -> usize {
+        self.0.limits.max_bytes
+    }
+
+    /// Whether nothing of the app outlives its process.
+    #[getter]
+    fn is_memory_only(&self) -> bool {
+        self.0.is_memory_only()
+    }
+
+    /// Opens the adapters. This may block on the disk.
+    fn open(&self, py: Python<'_>, registry: &Registry) -> PyResult<Services> {
+        let core = py
+            .detach(|| self.0.open())
+            .map_err(|error| errors::raise(&error))?;
+        Ok(Services {
+            core,
+            registry: registry.clone(),
+            limits: self.0.limits,
+        })
+    }
+}
+
+/// The opened adapters of an app.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) core: CoreServices,
+    pub(crate) registry: Registry,
+    limits: PayloadLimits,
+}
+
+fn stream_name(name: &str) -> PyResult<StreamName> {
+    StreamName::new(name).map_err(|error| errors::raise(&error))
+}
+
+/// `"any"`, `"no_stream"`, `"stream_exists"` or a revision.
+fn expected(value: &Bound<'_, PyAny>) -> PyResult<ExpectedRevision> {
+    let wrong = || {
+        PyTypeError::new_err(
+            "expected: expected 'any', 'no_stream', 'stream_exists' or a revision from 0",
+        )
+    };
+    if let Ok(text) = value.cast::<PyString>() {
+        return match &*text.to_string_lossy() {
+            "any" => Ok(ExpectedRevision::Any),
+            "no_stream" => Ok(ExpectedRevision::NoStream),
+            "stream_exists" => Ok(ExpectedRevision::StreamExists),
+            _ => Err(wrong()),
+        };
+    }
+    value
+        .extract()
+        .map(ExpectedRevision::Exact)
+        .map_err(|_| wrong())
+}
+
+type AppendedFields = (Option<u64>, Option<u64>, bool);
+
+fn appended(result: &Appended) -> AppendedFields {
+    (
+        result.revision,
+        result.position.map(|p| p.0),
+        result.repeated,
+    )
+}
+
+impl Services {
+    fn batch(
+        &self,
+        app: &Bound<'_, PyAny>,
+        stream: &str,
+        events: &Bound<'_, PyAny>,
+        expecting: &Bound<'_, PyAny>,
+    ) -> PyResult<Append> {
+        Ok(Append {
+            stream: stream_name(stream)?,
+            events: events
+                .try_iter()?
+                .map(|event| payload::new_event(app, &event?, self.limits))
+                .collect::<PyResult<_>>()?,
+            expected: expected(expecting)?,
+        })
+    }
+}
+
+#[pymethods]
+impl Services {
+    /// Appends; gives revision, position and whether it was a repetition.
+    fn append(
+        &self,
+        app: &Bound<'_, PyAny>,
+        stream: &str,
+        events: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyAny>,
+    ) -> PyResult<Op> {
+        let batch = self.batch(app, stream, events, expected)?;
+        let store = Arc::clone(&self.core.events);
+        Ok(Op::new(
+            async move {
+                store
+                    .append(batch.stream, batch.events, batch.expected)
+                    .await
+            },
+            |py, result| appended(&result).into_py_any(py),
+        ))
+    }
+
+    /// Appends to several streams in one transaction.
+    fn append_many(
+        &self,
+        app: &Bound<'_, PyAny>,
+        appends: Vec<(String, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+    ) -> PyResult<Op> {
+        let batches: Vec<Append> = appends
+            .iter()
+            .map(|(stream, events, expected)| self.batch(app, stream, events, expected))
+            .collect::<PyResult<_>>()?;
+        let store = Arc::clone(&self.core.events);
+        Ok(Op::new(
+            async move { store.append_many(batches).await },
+            |py, results| {
+                let fields: Vec<AppendedFields> = results.iter().map(appended).collect();
+                fields.into_py_any(py)
+            },
+        ))
+    }
+
+    /// Reads a page of a stream.
+    #[pyo3(signature = (stream, from_revision, limit, backwards=false))]
+    fn read_stream(
+        &self,
+        stream: &str,
+        from_revision: Option<u64>,
+        limit: usize,
+        backwards: bool,
+    ) -> PyResult<Op> {
+        let stream = stream_name(stream)?;
+        let mut options = ReadStream::default().limit(limit);
+        options.from_revision = from_revision;
+        if backwards {
+            options = options.backwards();
+        }
+        let store = Arc::clone(&self.core.events);
+        let registry = Arc::clone(&self.registry.0);
+        Ok(Op::new(
+            async move { store.read_stream(stream, options).await },
+            move |py, page| {
+                Page {
+                    events: page.events,
+                    registry,
+                    last: page.last_revision,
+                    end: page.end,
+                }
+                .into_py_any(py)
+            },
+        ))
+    }
+
+    /// Reads a page of the whole store.
+    #[pyo3(signature = (after, limit, topics, stream_prefix))]
+    fn read_all(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+        topics: Option<Vec<String>>,
+        stream_prefix: Option<String>,
+    ) -> PyResult<Op> {
+        let mut options = ReadAll::after(after.map(Position))
+            .limit(limit)
+            .types(self.registry.0.filter(topics)?);
+        options.stream_prefix = stream_prefix;
+        let store = Arc::clone(&self.core.events);
+        let registry = Arc::clone(&self.registry.0);
+        Ok(Op::new(
+            async move { store.read_all(options).await },
+            move |py, page| {
+                Page {
+                    events: page.events,
+                    registry,
+                    last: page.position.map(|p| p.0),
+                    end: page.end,
+                }
+                .into_py_any(py)
+            },
+        ))
+    }
+
+    /// The position of the last event.
+    fn head(&self) -> Op {
+        let store = Arc::clone(&self.core.events);
+        Op::value(async move { Ok(store.head().await?.map(|p| p.0)) })
+    }
+
+    /// Where an event is recorded: stream, revision, position.
+    fn find_event(&self, id: &str) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let store = Arc::clone(&self.core.events);
+        Ok(Op::value(async move {
+            let found = store.find_event(id).await?;
+            Ok(found.map(|e| (e.stream.to_string(), e.revision, e.position.0)))
+        }))
+    }
+
+    /// Deletes a stream.
+    fn delete_stream(&self, stream: &str, expecting: &Bound<'_, PyAny>, hard: bool) -> PyResult<Op> {
+        let stream = stream_name(stream)?;
+        let expecting = expected(expecting)?;
+        let mode = if hard { DeleteMode::Hard } else { DeleteMode::Soft };
+        let store = Arc::clone(&self.core.events);
+        Ok(Op::value(async move {
+            Ok(store.delete_stream(stream, expecting, mode).await?)
+        }))
+    }
+
+    /// The snapshot of a stream: revision, schema version and state; `None` also for one that is damaged.
+    fn load_snapshot(&self, stream: &str) -> PyResult<Op> {
+        let stream = stream_name(stream)?;
+        let snapshots = Arc::clone(&self.core.snapshots);
+        Ok(Op::new(
+            async move {
+                match snapshots.load(stream).await {
+                    Ok(found) => Ok((found, None)),
+                    Err(error @ StoreError::Corrupt { .. }) => Ok((None, Some(error.to_string()))),
+                    Err(error) => Err(error),
+                }
+            },
+            |py, (found, damage)| {
+                let found = found.map(|s| {
+                    let state = PyBytes::new(py, &s.state).unbind();
+                    (s.revision, s.schema_version, state)
+                });
+                (found, damage).into_py_any(py)
+            },
+        ))
+    }
+
+    /// Saves a snapshot.
+    fn save_snapshot(
+        &self,
+        stream: &str,
+        revision: u64,
+        schema_version: u32,
+        state: &Bound<'_, PyBytes>,
+        clock: &PyClock,
+    ) -> PyResult<Op> {
+        let snapshot = Snapshot {
+            stream: stream_name(stream)?,
+            revision,
+            schema_version,
+            state: Bytes::copy_from_slice(state.as_bytes()),
+            taken_at: clock.0.now(),
+        };
+        let snapshots = Arc::clone(&self.core.snapshots);
+        Ok(Op::value(async move { Ok(snapshots.save(snapshot).await?) }))
+    }
+
+    /// Where a named reader stands.
+    fn checkpoint(&self, name: String) -> Op {
+        let checkpoints = Arc::clone(&self.core.checkpoints);
+        Op::value(async move {
+            let found = checkpoints.load(name).await?;
+            Ok(found.and_then(|c| c.position).map(|p| p.0))
+        })
+    }
+
+    /// Waits until a named reader stands at a position.
+    fn wait_for_checkpoint(&self, name: String, position: u64) -> Op {
+        let checkpoints = Arc::clone(&self.core.checkpoints);
+        Op::value(async move { Ok(checkpoints.wait_until(name, Position(position)).await?) })
+    }
+
+    /// Records a dead letter and gives the entry as it is now.
+    fn record_dead_letter(&self, letter: &DeadLetter) -> Op {
+        let letter = letter.0.clone();
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Op::new(async move { dead_letters.record(letter).await }, |py, letter| {
+            DeadLetter(letter).into_py_any(py)
+        })
+    }
+
+    /// A page of dead letters, and how many there are in all.
+    #[pyo3(signature = (*, handler, topic, since, until, text, status, limit, offset))]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only, called at one place")]
+    fn list_dead_letters(
+        &self,
+        handler: Option<String>,
+        topic: Option<&str>,
+        since: Option<Bound<'_, PyAny>>,
+        until: Option<Bound<'_, PyAny>>,
+        text: Option<String>,
+        status: Option<&str>,
+        limit: usize,
+        offset: usize,
+    ) -> PyResult<Op> {
+        let mut filter = DeadLetterFilter::default();
+        filter.handler = handler;
+        filter.topic = topic
+            .map(Pattern::new)
+            .transpose()
+            .map_err(|error| errors::raise(&error))?;
+        filter.since = since.as_ref().map(convert::timestamp).transpose()?;
+        filter.until = until.as_ref().map(convert::timestamp).transpose()?;
+        filter.text = text;
+        filter.status = match status {
+            None => None,
+            Some("dead") => Some(DeadLetterStatus::Dead),
+            Some("requeued") => Some(DeadLetterStatus::Requeued),
+            Some(other) => {
+                return Err(pyo3::exceptions::PyValueError::new_err(format!(
+                    "status: expected 'dead' or 'requeued', found '{other}'"
+                )));
+            }
+        };
+        filter.limit = limit;
+        filter.offset = offset;
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Ok(Op::new(
+            async move { dead_letters.list(filter).await },
+            |py, page| {
+                let items = page
+                    .items
+                    .into_iter()
+                    .map(|letter| Py::new(py, DeadLetter(letter)))
+                    .collect::<PyResult<Vec<_>>>()?;
+                (items, page.total).into_py_any(py)
+            },
+        ))
+    }
+
+    /// One dead letter.
+    fn get_dead_letter(&self, id: &str) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Ok(Op::new(async move { dead_letters.get(id).await }, |py, letter| {
+            DeadLetter(letter).into_py_any(py)
+        }))
+    }
+
+    /// Marks a dead letter as requeued, with another body if one is given.
+    #[pyo3(signature = (id, body=None))]
+    fn requeue_dead_letter(&self, id: &str, body: Option<&Bound<'_, PyBytes>>) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Ok(Op::new(
+            async move { dead_letters.requeue(id, body).await },
+            |py, letter| DeadLetter(letter).into_py_any(py),
+        ))
+    }
+
+    /// Removes a dead letter.
+    fn discard_dead_letter(&self, id: &str) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Ok(Op::value(async move { Ok(dead_letters.discard(id).await?) }))
+    }
+
+    /// Closes the adapters.
+    fn close(&self) -> Op {
+        let core = self.core.clone();
+        Op::value(async move { core.close().await })
+    }
+}

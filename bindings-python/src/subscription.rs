@@ -1,0 +1,110 @@
+//! `Reader`: the core's subscription, pulled by Python.
+
+use std::sync::Arc;
+
+use futures_util::lock::Mutex;
+use orkestra::{
+    ports::Position,
+    subscription::{Batch, Start, Subscription, SubscriptionOptions},
+};
+use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyString};
+
+use crate::{recorded::Page, registry, runtime::Op, store::Services};
+
+/// A reader of the log with a place of its own.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Reader {
+    core: Arc<Mutex<Subscription>>,
+    registry: Arc<registry::Inner>,
+}
+
+fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return match &*text.to_string_lossy() {
+            "origin" => Ok(Start::Origin),
+            "now" => Ok(Start::Now),
+            other => Err(PyValueError::new_err(format!(
+                "start: expected 'origin', 'now' or a position, found '{other}'"
+            ))),
+        };
+    }
+    Ok(Start::After(Position(value.extract()?)))
+}
+
+#[pymethods]
+impl Reader {
+    /// A reader named `name`, or without a checkpoint; of a handler's events, or of these topics.
+    #[new]
+    #[pyo3(signature = (services, *, name, handler=None, topics=None, stream_prefix=None, start, batch_size))]
+    fn new(
+        services: &Services,
+        name: Option<String>,
+        handler: Option<usize>,
+        topics: Option<Vec<String>>,
+        stream_prefix: Option<String>,
+        start: &Bound<'_, PyAny>,
+        batch_size: usize,
+    ) -> PyResult<Self> {
+        let registry = Arc::clone(&services.registry.0);
+        let types = match handler {
+            Some(handler) => registry.filter_for(handler),
+            None => registry.filter(topics)?,
+        };
+        let mut options =
+            SubscriptionOptions::new(self::start(start)?, types).batch_size(batch_size);
+        options.stream_prefix = stream_prefix;
+        let store = Arc::clone(&services.core.events);
+        let core = match name {
+            Some(name) => {
+                let checkpoints = Arc::clone(&services.core.checkpoints);
+                Subscription::durable(store, checkpoints, name, options)
+            }
+            None => Subscription::transient(store, options),
+        };
+        Ok(Self {
+            core: Arc::new(Mutex::new(core)),
+            registry,
+        })
+    }
+
+    /// Finds the place to start at.
+    fn open(&self) -> Op {
+        let core = Arc::clone(&self.core);
+        Op::value(async move { Ok(core.lock().await.open().await?) })
+    }
+
+    /// Waits for the next page.
+    fn next(&self) -> Op {
+        let core = Arc::clone(&self.core);
+        let registry = Arc::clone(&self.registry);
+        Op::new(async move { core.lock().await.next().await }, move |py, batch| {
+            page(batch, registry).into_py_any(py)
+        })
+    }
+
+    /// The next page, `None` when there is none now.
+    fn try_next(&self) -> Op {
+        let core = Arc::clone(&self.core);
+        let registry = Arc::clone(&self.registry);
+        Op::new(
+            async move { core.lock().await.try_next().await },
+            move |py, batch| batch.map(|batch| page(batch, registry)).into_py_any(py),
+        )
+    }
+
+    /// Everything up to `position` is handled.
+    fn ack(&self, position: Option<u64>) -> Op {
+        let core = Arc::clone(&self.core);
+        Op::value(async move { Ok(core.lock().await.ack(position.map(Position)).await?) })
+    }
+}
+
+fn page(batch: Batch, registry: Arc<registry::Inner>) -> Page {
+    Page {
+        events: batch.events,
+        registry,
+        last: batch.position.map(|p| p.0),
+        end: false,
+    }
+}
