@@ -54,9 +54,7 @@ impl PyExecution {
             Action::FindRecorded { event_id } => {
                 ("find_recorded", convert::uuid(py, event_id)).into_py_any(py)
             }
-            Action::ReadRecorded { from, limit } => {
-                ("read_recorded", from, limit).into_py_any(py)
-            }
+            Action::ReadRecorded { from, limit } => ("read_recorded", from, limit).into_py_any(py),
             Action::SaveSnapshot { revision } => ("save_snapshot", revision).into_py_any(py),
             Action::Refuse => ("refuse",).into_py_any(py),
             Action::Done(done) => {
@@ -79,7 +77,9 @@ impl PyExecution {
     /// A snapshot was found, or none. Returns whether its state is to be used.
     #[pyo3(signature = (revision=None, schema_version=0))]
     fn snapshot(&self, revision: Option<u64>, schema_version: u32) -> bool {
-        self.0.lock().snapshot(revision.map(|r| (r, schema_version)))
+        self.0
+            .lock()
+            .snapshot(revision.map(|r| (r, schema_version)))
     }
 
     /// A page was folded.

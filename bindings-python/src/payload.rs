@@ -1,7 +1,11 @@
 //! Payloads as JSON bytes: written by pydantic, checked by the core.
 
 use bytes::Bytes;
-use orkestra::{message::{MAX_DEPTH, MessageError, PayloadLimits}, ports::NewEvent, message::wire};
+use orkestra::{
+    message::wire,
+    message::{MAX_DEPTH, MessageError, PayloadLimits},
+    ports::NewEvent,
+};
 use pyo3::{
     exceptions::PyRecursionError,
     prelude::*,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use orkestra::{aggregate::recorded_prefix, ports};
+use parking_lot::Mutex;
 use pyo3::{
     PyTraverseError,
     gc::PyVisit,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyBytes, PyString},
 };
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use crate::{convert, errors, fastcall, metadata::Metadata, registry};
 pub(crate) struct RecordedEvent {
     pub(crate) core: ports::RecordedEvent,
     registry: Arc<registry::Inner>,
-    event: PyOnceLock<Py<PyAny>>,
+    event: Mutex<Option<Py<PyAny>>>,
 }
 
 impl RecordedEvent {
@@ -28,7 +28,7 @@ impl RecordedEvent {
         Self {
             core,
             registry,
-            event: PyOnceLock::new(),
+            event: Mutex::new(None),
         }
     }
 }
@@ -38,10 +38,17 @@ impl RecordedEvent {
     /// The event as an object of its class, brought to the class's version; a `RawEvent` if the app does not know the type.
     #[getter]
     fn event<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let event = self.event.get_or_try_init(py, || {
-            self.registry.decode(py, &self.core).map(Bound::unbind)
-        })?;
-        Ok(event.bind(py).clone())
+        if let Some(event) = self.event.lock().as_ref() {
+            return Ok(event.bind(py).clone());
+        }
+        // No lock is held while the class's validators run.
+        let event = self.registry.decode(py, &self.core)?;
+        Ok(self
+            .event
+            .lock()
+            .get_or_insert_with(|| event.unbind())
+            .bind(py)
+            .clone())
     }
 
     /// The id.
@@ -113,9 +120,11 @@ impl RecordedEvent {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The cell may be read without the interpreter's help only through a token, which traversal has not: what is in it is
-        // a leaf in practice (a model whose slot holds a stamp).
-        let _ = visit;
+        if let Some(event) = self.event.try_lock()
+            && let Some(event) = event.as_ref()
+        {
+            visit.call(event)?;
+        }
         Ok(())
     }
 }
@@ -148,7 +157,11 @@ impl Page {
 
     /// The typed events of the first `count`.
     #[pyo3(signature = (count=None))]
-    fn typed<'py>(&self, py: Python<'py>, count: Option<usize>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    fn typed<'py>(
+        &self,
+        py: Python<'py>,
+        count: Option<usize>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         self.events
             .iter()
             .take(count.unwrap_or(usize::MAX))

@@ -5,7 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use orkestra::{
     message::{MessageError, MessageKind},
     ports::{RecordedEvent, TypeFilter},
-    registry::{HandlerIndex, HandlerOptions, HandlerSpec, Registry as CoreRegistry, TypeIndex, TypeSpec},
+    registry::{
+        HandlerIndex, HandlerOptions, HandlerSpec, Registry as CoreRegistry, TypeIndex, TypeSpec,
+    },
     topic::Pattern,
 };
 use parking_lot::RwLock;
@@ -73,10 +75,11 @@ impl Inner {
         let decoder = self.decoders.read().get(&*event.type_name).cloned();
         let Some(decoder) = decoder else {
             let data = json_loads(py, &event.data)?;
-            return py
-                .import("orkestra.messages")?
-                .getattr("RawEvent")?
-                .call1((&*event.type_name, event.version, data));
+            return py.import("orkestra.messages")?.getattr("RawEvent")?.call1((
+                &*event.type_name,
+                event.version,
+                data,
+            ));
         };
         let object = decoder.decode(py, &event.type_name, event.version, &event.data)?;
         let stamp = PyStamp::sent(Stamp {
@@ -150,7 +153,10 @@ impl Decoder {
         }
         let mut data = json_loads(py, json)?;
         for version in from..self.version {
-            let step = self.upcasters.get(&version).ok_or_else(|| no_upcaster(version))?;
+            let step = self
+                .upcasters
+                .get(&version)
+                .ok_or_else(|| no_upcaster(version))?;
             data = step.bind(py).call1((data,))?;
         }
         let text = py.import("json")?.getattr("dumps")?.call1((data,))?;
@@ -270,7 +276,10 @@ impl Registry {
 
     /// Registers a handler and returns its index.
     #[pyo3(signature = (*, command, name, types, patterns, policy, concurrency, timeout))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called at one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called at one place"
+    )]
     fn add_handler(
         &self,
         command: bool,
@@ -313,7 +322,10 @@ impl Registry {
         dict.set_item("timeout", info.options.timeout.map(|t| t.as_secs_f64()))?;
         dict.set_item(
             "patterns",
-            info.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
+            info.patterns
+                .iter()
+                .map(Pattern::as_str)
+                .collect::<Vec<_>>(),
         )?;
         Ok(dict)
     }
@@ -380,7 +392,13 @@ pub(crate) fn topic_matches(pattern: &str, topic: &str) -> PyResult<bool> {
 
 /// The core's catalogue of errors: code, class, layer, transient, names of the details.
 #[pyfunction]
-pub(crate) fn catalogue() -> Vec<(&'static str, &'static str, &'static str, bool, Vec<&'static str>)> {
+pub(crate) fn catalogue() -> Vec<(
+    &'static str,
+    &'static str,
+    &'static str,
+    bool,
+    Vec<&'static str>,
+)> {
     orkestra::catalogue()
         .map(|e| (e.code, e.class, e.layer, e.transient, e.details.to_vec()))
         .collect()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use orkestra::{
     delivery::{Addressed, Delivery, Next},
     message::{Command, CommandEnvelope, Event, MessageKind, wire},
@@ -10,7 +11,6 @@ use orkestra::{
 };
 use parking_lot::Mutex;
 use pyo3::{prelude::*, types::PyBytes};
-use bytes::Bytes;
 
 use crate::{
     dead_letters::DeadLetter,
@@ -27,7 +27,10 @@ pub(crate) struct PyRetryPolicy(pub(crate) RetryPolicy);
 impl PyRetryPolicy {
     #[new]
     #[pyo3(signature = (*, max_retries, initial, multiplier, max_delay, jitter, retry_on, give_up_on))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called at one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called at one place"
+    )]
     fn new(
         max_retries: Option<u32>,
         initial: f64,
@@ -91,7 +94,10 @@ impl PyDelivery {
         } else {
             MessageKind::Event
         };
-        Self(Mutex::new(Delivery::new(&policy.0, kind, max_retries)), kind)
+        Self(
+            Mutex::new(Delivery::new(&policy.0, kind, max_retries)),
+            kind,
+        )
     }
 
     /// Begins an attempt and returns its 1-based number.
@@ -138,7 +144,10 @@ impl PyDelivery {
 
     /// The dead letter. `payload` is the encoded one, `None` if it cannot be encoded.
     #[pyo3(signature = (*, reason, handler, message, type_name, version, topic, payload, max_retries, clock, ids))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called at one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called at one place"
+    )]
     fn dead_letter(
         &self,
         reason: &str,

@@ -265,10 +265,19 @@ impl Services {
     }
 
     /// Deletes a stream.
-    fn delete_stream(&self, stream: &str, expecting: &Bound<'_, PyAny>, hard: bool) -> PyResult<Op> {
+    fn delete_stream(
+        &self,
+        stream: &str,
+        expecting: &Bound<'_, PyAny>,
+        hard: bool,
+    ) -> PyResult<Op> {
         let stream = stream_name(stream)?;
         let expecting = expected(expecting)?;
-        let mode = if hard { DeleteMode::Hard } else { DeleteMode::Soft };
+        let mode = if hard {
+            DeleteMode::Hard
+        } else {
+            DeleteMode::Soft
+        };
         let store = Arc::clone(&self.core.events);
         Ok(Op::value(async move {
             Ok(store.delete_stream(stream, expecting, mode).await?)
@@ -314,7 +323,9 @@ impl Services {
             taken_at: clock.0.now(),
         };
         let snapshots = Arc::clone(&self.core.snapshots);
-        Ok(Op::value(async move { Ok(snapshots.save(snapshot).await?) }))
+        Ok(Op::value(
+            async move { Ok(snapshots.save(snapshot).await?) },
+        ))
     }
 
     /// Where a named reader stands.
@@ -336,14 +347,18 @@ impl Services {
     fn record_dead_letter(&self, letter: &DeadLetter) -> Op {
         let letter = letter.0.clone();
         let dead_letters = Arc::clone(&self.core.dead_letters);
-        Op::new(async move { dead_letters.record(letter).await }, |py, letter| {
-            DeadLetter(letter).into_py_any(py)
-        })
+        Op::new(
+            async move { dead_letters.record(letter).await },
+            |py, letter| DeadLetter(letter).into_py_any(py),
+        )
     }
 
     /// A page of dead letters, and how many there are in all.
     #[pyo3(signature = (*, handler, topic, since, until, text, status, limit, offset))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called at one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, called at one place"
+    )]
     fn list_dead_letters(
         &self,
         handler: Option<String>,
@@ -394,9 +409,10 @@ impl Services {
     fn get_dead_letter(&self, id: &str) -> PyResult<Op> {
         let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
         let dead_letters = Arc::clone(&self.core.dead_letters);
-        Ok(Op::new(async move { dead_letters.get(id).await }, |py, letter| {
-            DeadLetter(letter).into_py_any(py)
-        }))
+        Ok(Op::new(
+            async move { dead_letters.get(id).await },
+            |py, letter| DeadLetter(letter).into_py_any(py),
+        ))
     }
 
     /// Marks a dead letter as requeued, with another body if one is given.
@@ -415,7 +431,9 @@ impl Services {
     fn discard_dead_letter(&self, id: &str) -> PyResult<Op> {
         let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
         let dead_letters = Arc::clone(&self.core.dead_letters);
-        Ok(Op::value(async move { Ok(dead_letters.discard(id).await?) }))
+        Ok(Op::value(
+            async move { Ok(dead_letters.discard(id).await?) },
+        ))
     }
 
     /// Closes the adapters.

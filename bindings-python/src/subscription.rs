@@ -78,9 +78,10 @@ impl Reader {
     fn next(&self) -> Op {
         let core = Arc::clone(&self.core);
         let registry = Arc::clone(&self.registry);
-        Op::new(async move { core.lock().await.next().await }, move |py, batch| {
-            page(batch, registry).into_py_any(py)
-        })
+        Op::new(
+            async move { core.lock().await.next().await },
+            move |py, batch| page(batch, registry).into_py_any(py),
+        )
     }
 
     /// The next page, `None` when there is none now.

@@ -1,9 +1,10 @@
 //! The JSON on the wire, for Python: bodies of dead letters, and the vectors.
 
-use orkestra::message::{
-    Command, CommandEnvelope, CommandStatus, Event, Metadata as CoreMetadata, parse_message_id, wire,
-};
 use bytes::Bytes;
+use orkestra::message::{
+    Command, CommandEnvelope, CommandStatus, Event, Metadata as CoreMetadata, parse_message_id,
+    wire,
+};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
@@ -37,7 +38,12 @@ pub(crate) fn decode_envelope<'py>(
     match wire::decode(body, received_at).map_err(|error| errors::raise(&error))? {
         wire::Decoded::Command(envelope) => {
             let command = envelope.command;
-            put(command.id, &command.type_name, &command.params, command.metadata)?;
+            put(
+                command.id,
+                &command.type_name,
+                &command.params,
+                command.metadata,
+            )?;
             dict.set_item("kind", "command")?;
             dict.set_item("status", envelope.status.as_str())?;
             dict.set_item("attempts", envelope.attempts)?;

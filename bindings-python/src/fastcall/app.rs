@@ -22,7 +22,6 @@ use crate::{
         options::Options,
         route::Route,
     },
-    stamp::{Link, PyStamp, Stamp},
     time::{PyClock, PyIds},
 };
 
@@ -347,24 +346,6 @@ pub(super) fn mark_used(app: &Bound<'_, PyAny>, used: bool) -> PyResult<bool> {
         }
         state.used_at.is_none_or(|forks| forks == fork_count())
     })
-}
-
-/// Where the app's times and ids come from.
-pub(crate) fn clock_of(app: &Bound<'_, PyAny>) -> PyResult<(Arc<dyn Clock>, Arc<dyn IdSource>)> {
-    App::with(app, |state| {
-        (Arc::clone(&state.clock), Arc::clone(&state.ids))
-    })
-}
-
-/// A stamp for a new fact of `app` that nothing caused.
-pub(crate) fn stamp_new(app: &Bound<'_, PyAny>) -> PyResult<PyStamp> {
-    let (clock, ids) = clock_of(app)?;
-    let at = clock.now();
-    Ok(PyStamp::sent(Stamp {
-        id: ids.next_id(at),
-        at,
-        link: Link::Root,
-    }))
 }
 
 /// Makes the type.

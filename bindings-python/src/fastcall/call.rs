@@ -219,6 +219,46 @@ pub(super) fn current_time_and_id(py: Python<'_>) -> (Uuid, Timestamp) {
     }
 }
 
+/// The stamp of `event`, a fact to record in `app`; one that has none is given one, caused by what is being handled.
+pub(crate) fn stamp_fact(app: &Bound<'_, PyAny>, event: &Bound<'_, PyAny>) -> PyResult<Stamp> {
+    if let Some(stamp) = slot::stamp_of(event) {
+        return Ok(stamp);
+    }
+    App::check(app)?;
+    let py = app.py();
+    // SAFETY: `app` is one, and the current call is kept while it is read.
+    let stamp = unsafe {
+        let parent = current();
+        let state = App::state(app.as_ptr());
+        let at = state.clock.now();
+        let mut stamp = Stamp {
+            id: Uuid::nil(),
+            at,
+            link: Link::Root,
+        };
+        if !parent.is_null() && (*parent).stamped {
+            stamp.link = (*parent).stamp.caused(at);
+        }
+        stamp.id = if !parent.is_null() && (*parent).kind != Kind::Event {
+            next_event_id(parent)
+        } else {
+            state.ids.next_id(at)
+        };
+        ffi::Py_XDECREF(parent.cast());
+        stamp
+    };
+    let made = Bound::new(py, PyStamp::sent(stamp.clone()))?;
+    slot::put(event, made.as_any());
+    Ok(stamp)
+}
+
+/// The id of the next event made while the command of `call` is handled.
+unsafe fn next_event_id(call: *mut Call) -> Uuid {
+    let index = (*call).count;
+    (*call).count += 1;
+    derive_event_id((*call).stamp.id, index)
+}
+
 /// Gives the message its id, time and metadata.
 unsafe fn stamp(py: Python<'_>, call: *mut Call) -> PyResult<()> {
     if (*call).stamped {
@@ -252,9 +292,7 @@ unsafe fn stamp_under(py: Python<'_>, call: *mut Call, parent: *mut Call) -> PyR
     }
     let at = state.clock.now();
     let id = if is_event && !parent.is_null() && (*parent).kind != Kind::Event {
-        let index = (*parent).count;
-        (*parent).count += 1;
-        derive_event_id((*parent).stamp.id, index)
+        next_event_id(parent)
     } else {
         state.ids.next_id(at)
     };
@@ -1200,13 +1238,7 @@ unsafe extern "C" fn method_next_event_id(slf: *mut PyObject, _: *mut PyObject) 
     if (*call).kind == Kind::Event || !(*call).stamped {
         return new_ref(null_mut());
     }
-    let index = (*call).count;
-    (*call).count += 1;
-    convert::uuid(
-        Python::assume_attached(),
-        derive_event_id((*call).stamp.id, index),
-    )
-    .into_ptr()
+    convert::uuid(Python::assume_attached(), next_event_id(call)).into_ptr()
 }
 
 /// `reset_events()`: a new attempt makes the same events again.

@@ -24,8 +24,9 @@ mod symbols;
 
 use pyo3::prelude::*;
 
-pub(crate) use app::{clock_of, stamp_new};
+pub(crate) use call::stamp_fact;
 pub(crate) use slot::{put as put_stamp, stamp_of};
+pub(crate) use symbols::call;
 
 /// Adds the types and functions to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -162,7 +162,10 @@ pub(super) fn is_stamped(message: &Bound<'_, PyAny>) -> bool {
 ///
 /// Id and time are those of the app that handles `cause` now, else the machine's.
 #[pyfunction]
-pub(super) fn stamp_caused_by(message: &Bound<'_, PyAny>, cause: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn stamp_caused_by(
+    message: &Bound<'_, PyAny>,
+    cause: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let cause = needed(cause)?;
     let (id, at) = call::current_time_and_id(message.py());
     let link = cause.caused(at);

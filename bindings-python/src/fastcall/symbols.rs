@@ -12,6 +12,7 @@ use std::{
 use pyo3::{
     ffi::{self, PyObject},
     prelude::*,
+    types::PyTuple,
 };
 
 type Vectorcall = unsafe extern "C" fn(
@@ -115,7 +116,7 @@ unsafe extern "C" fn slow_vectorcall(
     callable: *mut PyObject,
     args: *const *mut PyObject,
     count: usize,
-    _names: *mut PyObject,
+    names: *mut PyObject,
 ) -> *mut PyObject {
     let count = count & !ARGUMENTS_OFFSET;
     let tuple = ffi::PyTuple_New(count.cast_signed());
@@ -127,9 +128,37 @@ unsafe extern "C" fn slow_vectorcall(
         ffi::Py_INCREF(arg);
         ffi::PyTuple_SetItem(tuple, i.cast_signed(), arg);
     }
-    let result = ffi::PyObject_Call(callable, tuple, null_mut());
+    let mut keywords = null_mut();
+    if !names.is_null() {
+        keywords = ffi::PyDict_New();
+        for i in 0..ffi::PyTuple_Size(names) {
+            let value = *args.add(count + i.cast_unsigned());
+            ffi::PyDict_SetItem(keywords, ffi::PyTuple_GetItem(names, i), value);
+        }
+    }
+    let result = ffi::PyObject_Call(callable, tuple, keywords);
     ffi::Py_DECREF(tuple);
+    ffi::Py_XDECREF(keywords);
     result
+}
+
+/// Calls `callable` with `args`, the last of which have `names`.
+pub(crate) fn call<'py, const N: usize>(
+    callable: &Bound<'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+    names: Option<&Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let pointers = args.map(Bound::as_ptr);
+    let (positional, names) = match names {
+        None => (N, null_mut()),
+        Some(names) => (N - names.len(), names.as_ptr()),
+    };
+    // SAFETY: the pointers are borrowed for the call; there are as many as counts and names say.
+    unsafe {
+        let result =
+            (symbols().vectorcall)(callable.as_ptr(), pointers.as_ptr(), positional, names);
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
 }
 
 unsafe fn method(object: *mut PyObject, name: &CStr, arg: *mut PyObject) -> *mut PyObject {
