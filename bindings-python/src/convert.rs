@@ -74,7 +74,8 @@ pub(crate) fn json_to_py<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<
     })
 }
 
-/// A duration in seconds, or a `timedelta`.
+/// A duration in seconds, or a `timedelta`, in seconds.
+#[pyfunction]
 pub(crate) fn seconds(value: &Bound<'_, PyAny>, argument: &str) -> PyResult<f64> {
     let seconds: f64 = if let Ok(method) = value.getattr("total_seconds") {
         method.call0()?.extract()?

@@ -34,6 +34,7 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<registry::Registry>()?;
     module.add_class::<retry::PyDelivery>()?;
     module.add_class::<retry::PyRetryPolicy>()?;
+    module.add_class::<runtime::Gate>()?;
     module.add_class::<runtime::Op>()?;
     module.add_class::<stamp::PyStamp>()?;
     module.add_class::<store::Plan>()?;
@@ -41,8 +42,12 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<subscription::Reader>()?;
     module.add_class::<time::PyClock>()?;
     module.add_class::<time::PyIds>()?;
+    module.add_function(wrap_pyfunction!(convert::seconds, module)?)?;
     module.add_function(wrap_pyfunction!(metadata::metadata_from_dict, module)?)?;
     module.add_function(wrap_pyfunction!(payload::encode_payload, module)?)?;
+    module.add_function(wrap_pyfunction!(recorded::lane_of, module)?)?;
+    module.add_function(wrap_pyfunction!(recorded::put_recorded_stamp, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::either, module)?)?;
     module.add_function(wrap_pyfunction!(registry::catalogue, module)?)?;
     module.add_function(wrap_pyfunction!(registry::topic_matches, module)?)?;
     module.add_function(wrap_pyfunction!(registry::topic_of, module)?)?;

@@ -12,7 +12,12 @@ use pyo3::{
 };
 use uuid::Uuid;
 
-use crate::{convert, errors, fastcall, metadata::Metadata, registry};
+use crate::{
+    convert, errors, fastcall,
+    metadata::Metadata,
+    registry,
+    stamp::{Link, PyStamp, Stamp},
+};
 
 /// An event as it was recorded: with its stream, revision and position.
 #[pyclass(frozen, module = "orkestra._orkestra")]
@@ -226,4 +231,25 @@ impl Page {
     fn __len__(&self) -> usize {
         self.events.len()
     }
+}
+
+/// Puts id, time and metadata of a recorded event on `message`.
+#[pyfunction]
+pub(crate) fn put_recorded_stamp(
+    recorded: &RecordedEvent,
+    message: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let stamp = PyStamp::sent(Stamp {
+        id: recorded.core.id,
+        at: recorded.core.occurred_at,
+        link: Link::Stored(recorded.core.metadata.as_ref().into()),
+    });
+    fastcall::put_stamp(message, Bound::new(message.py(), stamp)?.as_any());
+    Ok(())
+}
+
+/// Which of `lanes` workers handles the events of `stream`.
+#[pyfunction]
+pub(crate) fn lane_of(stream: &str, lanes: usize) -> usize {
+    orkestra::subscription::lane_of(stream, lanes)
 }

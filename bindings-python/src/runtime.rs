@@ -28,7 +28,7 @@ use pyo3::{
     types::{PyCFunction, PyTuple},
 };
 
-use crate::errors;
+use crate::{errors, time::PyClock};
 
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 type Work = Pin<Box<dyn Future<Output = Convert> + Send>>;
@@ -470,4 +470,71 @@ fn block_on(py: Python<'_>, mut work: Work) -> PyResult<Convert> {
             return Err(errors::raise(&AppError::WaitTimeout { seconds }));
         }
     }
+}
+
+/// Something to wait for until somebody opens it.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Gate(Arc<Mutex<(bool, Vec<Waker>)>>);
+
+impl Gate {
+    fn opened(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inner = Arc::clone(&self.0);
+        std::future::poll_fn(move |cx| {
+            let mut inner = inner.lock();
+            if inner.0 {
+                return Poll::Ready(());
+            }
+            inner.1.push(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+#[pymethods]
+impl Gate {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it is open.
+    #[getter]
+    fn is_open(&self) -> bool {
+        self.0.lock().0
+    }
+
+    /// Lets everybody through.
+    fn open(&self) {
+        let waiting = {
+            let mut inner = self.0.lock();
+            inner.0 = true;
+            std::mem::take(&mut inner.1)
+        };
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Until it is open.
+    fn wait(&self) -> Op {
+        let opened = self.opened();
+        Op::value(async move {
+            opened.await;
+            Ok(())
+        })
+    }
+}
+
+/// Until `seconds` of `clock` are over or `gate` is open.
+#[pyfunction]
+pub(crate) fn either(clock: &PyClock, seconds: f64, gate: &Gate) -> Op {
+    let sleep = clock
+        .0
+        .sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let opened = Box::pin(gate.opened());
+    Op::value(async move {
+        futures_util::future::select(sleep, opened).await;
+        Ok(())
+    })
 }

@@ -1,8 +1,9 @@
 //! `Plan` and `Services`: the adapters of an app, and their calls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use orkestra::{
     Plan as CorePlan, Services as CoreServices, Settings,
     message::PayloadLimits,
@@ -337,10 +338,25 @@ impl Services {
         })
     }
 
-    /// Waits until a named reader stands at a position.
-    fn wait_for_checkpoint(&self, name: String, position: u64) -> Op {
+    /// Waits until a named reader stands at a position; `False` when `seconds` are over first.
+    fn wait_for_checkpoint(
+        &self,
+        name: String,
+        position: u64,
+        clock: &PyClock,
+        seconds: f64,
+    ) -> Op {
         let checkpoints = Arc::clone(&self.core.checkpoints);
-        Op::value(async move { Ok(checkpoints.wait_until(name, Position(position)).await?) })
+        let limit = clock
+            .0
+            .sleep(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        Op::value(async move {
+            let reached = checkpoints.wait_until(name, Position(position));
+            match select(reached, limit).await {
+                Either::Left((reached, _)) => Ok(reached.map(|()| true)?),
+                Either::Right(_) => Ok(false),
+            }
+        })
     }
 
     /// Records a dead letter and gives the entry as it is now.

@@ -19,6 +19,7 @@ use crate::{
 
 /// Reads a body: a dict of `kind`, `type`, `id`, `payload`, `metadata` and the kind's own keys.
 #[pyfunction]
+#[pyo3(signature = (body, received_at=None))]
 pub(crate) fn decode_envelope<'py>(
     py: Python<'py>,
     body: &[u8],
@@ -29,7 +30,7 @@ pub(crate) fn decode_envelope<'py>(
         None => time::now_and_id().1,
     };
     let dict = PyDict::new(py);
-    let mut put = |id, type_name: &str, payload: &[u8], metadata: CoreMetadata| -> PyResult<()> {
+    let put = |id, type_name: &str, payload: &[u8], metadata: CoreMetadata| -> PyResult<()> {
         dict.set_item("id", convert::uuid(py, id))?;
         dict.set_item("type", type_name)?;
         dict.set_item("payload", PyBytes::new(py, payload))?;

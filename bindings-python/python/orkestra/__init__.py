@@ -1,0 +1,70 @@
+"""Orkestra: commands, events and aggregates on one core shared with Node and Rust.
+
+    from orkestra import Command, Event, Orkestra
+
+    class PlaceOrder(Command[str]):
+        product_id: str
+
+    app = Orkestra("my_app", store="memory:")
+
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: PlaceOrder) -> str:
+        return "order for " + command.product_id
+
+    assert app.dispatch(PlaceOrder(product_id="sku_42")).wait() == "order for sku_42"
+"""
+
+from orkestra import errors
+from orkestra._orkestra import (
+    Call,
+    Clock,
+    DeadLetter,
+    EventEnvelope,
+    Ids,
+    Metadata,
+    RecordedEvent,
+    __version__,
+)
+from orkestra.aggregate import Aggregate, AggregateAnswer, Executed
+from orkestra.app import Health, Orkestra
+from orkestra.dead_letters import DeadLetterPage, DeadLetters
+from orkestra.envelopes import CommandEnvelope
+from orkestra.errors import *  # noqa: F403 - every class of the catalogue
+from orkestra.handlers import Handlers
+from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
+from orkestra.retry import Reject, RetryAfter, RetryPolicy
+from orkestra.store import Append, Appended, EventStore
+from orkestra.subscriptions import Subscription
+
+__all__ = [  # noqa: PLE0604 - the errors' own list is added
+    "Aggregate",
+    "AggregateAnswer",
+    "Append",
+    "Appended",
+    "Call",
+    "Clock",
+    "Command",
+    "CommandEnvelope",
+    "DeadLetter",
+    "DeadLetterPage",
+    "DeadLetters",
+    "Event",
+    "EventEnvelope",
+    "EventStore",
+    "Executed",
+    "Handlers",
+    "Health",
+    "Ids",
+    "Metadata",
+    "Orkestra",
+    "RawEvent",
+    "RecordedEvent",
+    "Reject",
+    "RetryAfter",
+    "RetryPolicy",
+    "Subscription",
+    "__version__",
+    "id_of",
+    "metadata_of",
+    *errors.__all__,
+]

@@ -228,7 +228,7 @@ class NoUpcasterError(MessageError):
 
     code = "ORK_MESSAGE_NO_UPCASTER"
     type_name: str
-    from: int
+    # `from` is a keyword: read it from `details`.
     to: int
 
 

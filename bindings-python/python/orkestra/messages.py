@@ -15,6 +15,7 @@ and copies and pickles of a message are without them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
@@ -191,13 +192,41 @@ class Event(Message):
         return made
 
 
-@dataclass(frozen=True)
 class RawEvent:
-    """An event of a type that the app does not know: its name and its JSON."""
+    """An event of a type that the app does not know: its name and its JSON.
 
-    type: str
-    version: int
-    data: dict[str, Any]
+    Attributes:
+        type: The type name.
+        version: Schema version of the payload.
+        data: The payload.
+    """
+
+    __slots__ = ("__orkestra_stamp__", "data", "type", "version")
+
+    def __init__(self, type: str, version: int, data: dict[str, Any]) -> None:  # noqa: A002
+        self.type = type
+        self.version = version
+        self.data = data
+
+    @classmethod
+    def from_json(cls, type: str, version: int, payload: bytes) -> RawEvent:  # noqa: A002
+        """A raw event from its payload as bytes."""
+        return cls(type, version, json.loads(payload))
+
+    def json(self) -> bytes:
+        """The payload as bytes."""
+        return json.dumps(self.data, allow_nan=False).encode()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RawEvent):
+            return NotImplemented
+        mine = (self.type, self.version, self.data)
+        return mine == (other.type, other.version, other.data)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RawEvent(type={self.type!r}, version={self.version}, data={self.data!r})"
 
 
 def _find_slot() -> None:

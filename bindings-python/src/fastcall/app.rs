@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use orkestra::clock::{Clock, IdSource, SystemClock, SystemIds, fork_count};
+use orkestra::clock::{Clock, IdSource, SystemClock, SystemIds, Timestamp, fork_count};
 use pyo3::{
     exceptions::PyTypeError,
     ffi::{self, PyObject, PyTypeObject},
@@ -346,6 +346,11 @@ pub(super) fn mark_used(app: &Bound<'_, PyAny>, used: bool) -> PyResult<bool> {
         }
         state.used_at.is_none_or(|forks| forks == fork_count())
     })
+}
+
+/// The time of the app's clock.
+pub(super) fn now(app: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
+    App::with(app, |state| state.clock.now())
 }
 
 /// Makes the type.

@@ -15,7 +15,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
     ffi::{self, PyObject, PySendResult, PyTypeObject},
     prelude::*,
-    types::{PyString, PyTuple},
+    types::{PyDict, PyString, PyTuple},
 };
 use uuid::Uuid;
 
@@ -154,7 +154,7 @@ pub(super) unsafe fn new_call(
             link: Link::Root,
         },
     );
-    ffi::Py_INCREF(app);
+    ffi::Py_XINCREF(app);
     ffi::Py_XINCREF(message);
     ffi::Py_XINCREF(routes);
     (*call).app = app;
@@ -947,7 +947,6 @@ unsafe fn wait(py: Python<'_>, call: *mut Call, timeout: *mut PyObject) -> PyRes
         let _ = close(py, call);
         return Err(errors::wait_in_loop(&what));
     }
-    let app = Bound::from_borrowed_ptr(py, (*call).app);
     if (*call).state != State::New {
         return Err(PyRuntimeError::new_err(format!(
             "{} is being awaited already",
@@ -957,6 +956,7 @@ unsafe fn wait(py: Python<'_>, call: *mut Call, timeout: *mut PyObject) -> PyRes
     let timeout = (!timeout.is_null()).then(|| Bound::from_borrowed_ptr(py, timeout));
     if needs_loop(py, call) {
         let slf = Bound::from_borrowed_ptr(py, call.cast());
+        let app = Bound::from_borrowed_ptr(py, (*call).app);
         return Ok(app
             .call_method1("_wait_on_loop", (slf, timeout))?
             .into_ptr());
@@ -984,21 +984,29 @@ unsafe fn wait(py: Python<'_>, call: *mut Call, timeout: *mut PyObject) -> PyRes
 
 /// Whether something of the user's that is asynchronous may run in `call`.
 unsafe fn needs_loop(py: Python<'_>, call: *mut Call) -> bool {
+    if (*call).kind == Kind::Coroutine {
+        return (*call).needs_loop;
+    }
     let state = Call::state(call);
+    if !state.is_usable() || !(*call).error.is_null() {
+        // It is refused, which needs nothing.
+        return false;
+    }
+    let waits = |route: *mut PyObject| {
+        let route = Call::route(py, route);
+        route.is_async && !route.anywhere
+    };
+    let routes = (*call).routes;
     match (*call).kind {
-        Kind::Coroutine => (*call).needs_loop,
-        Kind::Handling => false,
-        _ if !state.plain => true,
-        Kind::Command => {
-            let routes = (*call).routes;
-            !routes.is_null() && Call::route(py, routes).is_async
-        }
+        Kind::Coroutine | Kind::Handling => false,
         Kind::Send => true,
+        // Nobody takes it: that is said without a loop.
+        Kind::Command if routes.is_null() => false,
+        Kind::Command => !state.plain || waits(routes),
+        Kind::Event if routes.is_null() => false,
         Kind::Event => {
-            let routes = (*call).routes;
-            routes.is_null()
-                || (0..ffi::PyTuple_Size(routes))
-                    .any(|i| Call::route(py, ffi::PyTuple_GetItem(routes, i)).is_async)
+            !state.plain
+                || (0..ffi::PyTuple_Size(routes)).any(|i| waits(ffi::PyTuple_GetItem(routes, i)))
         }
     }
 }
@@ -1252,23 +1260,50 @@ unsafe extern "C" fn method_reset_events(slf: *mut PyObject, _: *mut PyObject) -
 
 /// Drives `coroutine` (of the package itself) as a call named `name`.
 ///
-/// `needs_loop` says that code of the user's that is asynchronous may run in it, so `wait` runs it on the app's loop.
+/// `needs_loop` says that code of the user's that is asynchronous may run in it, so `wait` runs it on the app's loop; without that, no
+/// app is needed.
 #[pyfunction]
+#[pyo3(signature = (app, name, coroutine, needs_loop))]
 pub(super) fn wrap_coroutine<'py>(
-    app: &Bound<'py, PyAny>,
+    py: Python<'py>,
+    app: Option<&Bound<'py, PyAny>>,
     name: &Bound<'py, PyString>,
     coroutine: Bound<'py, PyAny>,
     needs_loop: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(app) = app {
+        App::check(app)?;
+    }
+    // SAFETY: `app` is one or null; the new call owns its references.
+    unsafe {
+        let app = app.map_or(null_mut(), Bound::as_ptr);
+        let call = new_call(app, name.as_ptr(), null_mut(), Kind::Coroutine);
+        if call.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        (*call).inner = coroutine.into_ptr();
+        (*call).needs_loop = needs_loop && !app.is_null();
+        Ok(Bound::from_owned_ptr(py, call.cast()))
+    }
+}
+
+/// A command about to be stamped and executed by the package itself, with these options.
+#[pyfunction]
+pub(super) fn new_command<'py>(
+    app: &Bound<'py, PyAny>,
+    command: &Bound<'py, PyAny>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
     App::check(app)?;
+    let options = Options::from_dict(options)?;
     // SAFETY: `app` is one; the new call owns its references.
     unsafe {
-        let call = new_call(app.as_ptr(), name.as_ptr(), null_mut(), Kind::Coroutine);
+        let call = new_call(app.as_ptr(), command.as_ptr(), null_mut(), Kind::Handling);
         if call.is_null() {
             return Err(PyErr::fetch(app.py()));
         }
-        (*call).inner = coroutine.into_ptr();
-        (*call).needs_loop = needs_loop;
+        (*call).state = State::Done;
+        set_options(call, Ok(options), app.py());
         Ok(Bound::from_owned_ptr(app.py(), call.cast()))
     }
 }

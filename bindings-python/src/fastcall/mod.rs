@@ -55,6 +55,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(slot::metadata_of, module)?)?;
     module.add_function(wrap_pyfunction!(slot::is_stamped, module)?)?;
     module.add_function(wrap_pyfunction!(slot::stamp_caused_by, module)?)?;
+    module.add_function(wrap_pyfunction!(slot::stamp_decided, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_command_route, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_event_routes, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_app_state, module)?)?;
@@ -62,5 +63,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(app::mark_used, module)?)?;
     module.add_function(wrap_pyfunction!(call::wrap_coroutine, module)?)?;
     module.add_function(wrap_pyfunction!(call::new_handling, module)?)?;
+    module.add_function(wrap_pyfunction!(call::new_command, module)?)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     ffi::{self, PyObject},
     prelude::*,
+    types::PyDict,
 };
 use uuid::Uuid;
 
@@ -42,6 +43,15 @@ impl Options {
                     "{method}() got an unexpected keyword argument '{name}'"
                 ))));
             }
+        }
+        Ok(options)
+    }
+
+    /// Reads a dict of options.
+    pub(super) fn from_dict(given: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let mut options = Self::default();
+        for (name, value) in given {
+            options.set(&name.extract::<String>()?, &value, false)?;
         }
         Ok(options)
     }

@@ -17,6 +17,8 @@ pub(crate) struct Route {
     /// Called with this route when a slot is free and somebody waits.
     wake: Py<PyAny>,
     pub(super) is_async: bool,
+    /// Whether it is asynchronous but needs no event loop: all it waits for is the core.
+    pub(super) anywhere: bool,
     pub(super) inline: bool,
     pub(super) wants_metadata: bool,
     /// Whether nothing about it needs the slow path (a timeout does).
@@ -56,7 +58,7 @@ impl Route {
 #[pymethods]
 impl Route {
     #[new]
-    #[pyo3(signature = (*, handler, name, info, wake, is_async, inline, wants_metadata, plain, limit))]
+    #[pyo3(signature = (*, handler, name, info, wake, is_async, anywhere, inline, wants_metadata, plain, limit))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -68,6 +70,7 @@ impl Route {
         info: Py<PyAny>,
         wake: Py<PyAny>,
         is_async: bool,
+        anywhere: bool,
         inline: bool,
         wants_metadata: bool,
         plain: bool,
@@ -79,6 +82,7 @@ impl Route {
             info,
             wake,
             is_async,
+            anywhere,
             inline,
             wants_metadata,
             plain,

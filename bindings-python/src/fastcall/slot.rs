@@ -3,12 +3,9 @@
 //! A stamp there is a `Stamp`, or the `Call` that sent the message. The slot is a member of Python's `__slots__`, whose offset is found
 //! when the base class is made: reading an empty slot the official way raises, which costs more than the whole dispatch.
 
-use std::{
-    ptr::null_mut,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use orkestra::message::MessageError;
+use orkestra::{clock::derive_event_id, message::MessageError};
 use pyo3::{
     exceptions::PyRuntimeError,
     ffi::{self, PyObject},
@@ -18,7 +15,10 @@ use pyo3::{
 
 use crate::{
     convert, errors,
-    fastcall::call::{self, Call},
+    fastcall::{
+        app,
+        call::{self, Call},
+    },
     metadata::Metadata,
     stamp::{PyStamp, Stamp},
 };
@@ -68,11 +68,14 @@ pub(super) fn is_message(object: &Bound<'_, PyAny>) -> bool {
     !base.is_null() && unsafe { ffi::PyObject_TypeCheck(object.as_ptr(), base) != 0 }
 }
 
-/// Puts `stamp` on `message`.
+/// Puts `stamp` on `message`, or on an object that has an attribute for it (a raw event).
 pub(crate) fn put(message: &Bound<'_, PyAny>, stamp: &Bound<'_, PyAny>) {
     if is_message(message) {
         // SAFETY: it is a message, so the slot is there.
         unsafe { replace(message.as_ptr(), stamp.as_ptr()) }
+    } else {
+        // What has no place for a stamp goes without.
+        let _ = message.setattr(pyo3::intern!(message.py(), "__orkestra_stamp__"), stamp);
     }
 }
 
@@ -90,11 +93,7 @@ pub(super) unsafe fn replace(message: *mut PyObject, stamp: *mut PyObject) {
 #[inline]
 pub(super) unsafe fn content(message: *mut PyObject) -> *mut PyObject {
     let place = place(message);
-    if place.cast() == message {
-        null_mut()
-    } else {
-        *place
-    }
+    *place
 }
 
 /// The stamp that `object` is or holds.
@@ -114,7 +113,10 @@ pub(super) unsafe fn stamp_in<'a>(py: Python<'_>, object: *mut PyObject) -> Opti
 /// A copy of the stamp of `message`, if it has one.
 pub(crate) fn stamp_of(message: &Bound<'_, PyAny>) -> Option<Stamp> {
     if !is_message(message) {
-        return None;
+        let found = message
+            .getattr(pyo3::intern!(message.py(), "__orkestra_stamp__"))
+            .ok()?;
+        return Some(found.cast::<PyStamp>().ok()?.get().stamp.clone());
     }
     // SAFETY: it is a message, and its slot keeps the stamp alive while we copy it.
     unsafe { stamp_in(message.py(), content(message.as_ptr())).cloned() }
@@ -171,5 +173,25 @@ pub(super) fn stamp_caused_by(
     let link = cause.caused(at);
     let stamp = Bound::new(message.py(), PyStamp::unsent(Stamp { id, at, link }))?;
     put(message, stamp.as_any());
+    Ok(())
+}
+
+/// Stamps what an aggregate decided on `command`: ids that follow from the command's, in order.
+#[pyfunction]
+pub(super) fn stamp_decided(
+    app: &Bound<'_, PyAny>,
+    command: &Bound<'_, PyAny>,
+    events: Vec<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let cause = needed(command)?;
+    let at = app::now(app)?;
+    for (index, event) in (0_u32..).zip(&events) {
+        let stamp = Stamp {
+            id: derive_event_id(cause.id, index),
+            at,
+            link: cause.caused(at),
+        };
+        put(event, Bound::new(app.py(), PyStamp::sent(stamp))?.as_any());
+    }
     Ok(())
 }

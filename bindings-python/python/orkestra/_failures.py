@@ -1,0 +1,49 @@
+"""Errors as data, for dead letters and logs."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from orkestra.errors import RejectedError
+
+if TYPE_CHECKING:
+    from orkestra.retry import Reject
+
+_LONGEST_TRACE = 16_000
+
+
+def records(error: BaseException) -> list[tuple[str, str, str]]:
+    """The error and its causes, latest first: type, message, trace."""
+    found: list[tuple[str, str, str]] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(found) < 16:
+        seen.add(id(current))
+        kind = type(current)
+        trace = "".join(traceback.format_tb(current.__traceback__))
+        found.append(
+            (
+                f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+                _text(current),
+                trace[-_LONGEST_TRACE:],
+            )
+        )
+        if current.__cause__ is not None or current.__suppress_context__:
+            current = current.__cause__
+        else:
+            current = current.__context__
+    return found
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - a __str__ of the user's
+        return f"<its text cannot be made: {type(broken).__qualname__}>"
+
+
+def rejected(reject: Reject) -> RejectedError:
+    """What the caller gets for a refusal."""
+    details = {"reason": reject.reason, "data": reject.data}
+    return RejectedError(f"rejected: {reject.reason}", details)

@@ -1,0 +1,765 @@
+"""The app: declares handlers, sends messages, stores events."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from typing_extensions import Self
+
+from orkestra import _orkestra
+from orkestra._bus import Bus, Entry, logger
+from orkestra._failures import records
+from orkestra._orkestra import Clock, Ids, Route
+from orkestra._settings import setting
+from orkestra._times import to_seconds
+from orkestra.aggregate import Aggregate, AggregateAnswer, AggregateHost, Executed
+from orkestra.dead_letters import DeadLetter, DeadLetters
+from orkestra.envelopes import CommandEnvelope
+from orkestra.errors import (
+    AlreadyStartedError,
+    ClosedError,
+    ForkedError,
+    NotCaughtUpError,
+    OrkestraError,
+    RejectedError,
+    StoreClosedError,
+)
+from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
+from orkestra.messages import Command, Message, RawEvent, id_of
+from orkestra.retry import RetryPolicy
+from orkestra.store import EventStore
+from orkestra.subscriptions import LogFollower, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+
+    from orkestra._bus import Middleware
+    from orkestra._orkestra import Call, RecordedEvent, Services
+    from orkestra.handlers import Start
+
+__all__ = ["Health", "Orkestra"]
+
+StateT = TypeVar("StateT")
+T = TypeVar("T")
+ListenerT = TypeVar("ListenerT", bound="Callable[[DeadLetter], Any]")
+MiddlewareT = TypeVar("MiddlewareT", bound="Middleware")
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an app is.
+
+    Attributes:
+        ok: Whether it runs, its store answers and every reader reads.
+        app: Its name.
+        status: ``new``, ``running`` or ``closed``.
+        error: What the store says when it does not answer.
+        head: The position of the last event in the store.
+        readers: The event handlers' readers of the log: name, position, running.
+        dead_letters: Dead letters that wait for somebody.
+    """
+
+    ok: bool
+    app: str
+    status: Literal["new", "running", "closed"]
+    error: str | None
+    head: int | None
+    readers: list[dict[str, Any]]
+    dead_letters: int
+
+
+class Orkestra(Bus, Registrar):
+    """An app: declares handlers, dispatches commands, publishes and stores events.
+
+        app = Orkestra("my_app", bus="memory:", store="sqlite:orders.db")
+
+        @app.command_handler(PlaceOrder)
+        async def place_order(command: PlaceOrder) -> dict[str, str]: ...
+
+        async with app:
+            result = await app.dispatch(PlaceOrder(product_id="sku_42", quantity=3))
+
+    Every call returns something to ``await``, which synchronous code may ``wait()``
+    for: ``app.dispatch(command).wait()``.
+
+    Nothing is opened before it is needed. ``start`` (or ``async with``) opens the
+    store and begins to hand the events of the log to their handlers. In the child of a
+    fork an app that was used in the parent raises ``ForkedError``; one that was not
+    used yet works.
+
+    Args:
+        name: The app's name: names its handlers, and its prefix.
+        bus: ``memory:``. Default: ``ORKESTRA_BUS``, then ``memory:``.
+        store: ``sqlite:<path>`` or ``memory:``. Default: ``ORKESTRA_STORE``, then
+            ``sqlite:orkestra.db``.
+        state: Where checkpoints, leases and dead letters are kept. Default:
+            ``ORKESTRA_STATE``, then in the store.
+        app_prefix: The leading segments of type names that topics leave out. Default:
+            the name, camelised; empty for none.
+        max_payload_bytes: The longest payload. Default 1 MiB.
+        threads: Worker threads for synchronous handlers that are awaited. Default: as
+            ``ThreadPoolExecutor``.
+        close_timeout: Seconds that ``close`` waits for what is under way.
+        clock: Another clock: for tests.
+        ids: Another source of ids: for tests.
+
+    Raises:
+        InvalidUrlError: A URL cannot be used; it names the setting.
+        InvalidTypeNameError: The name cannot name an app.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bus: str | None = None,
+        store: str | None = None,
+        state: str | None = None,
+        app_prefix: str | None = None,
+        max_payload_bytes: int | None = None,
+        threads: int | None = None,
+        close_timeout: float | timedelta = 10.0,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._clock = clock or Clock.system()
+        self._ids = ids or Ids.system()
+        self._registry = _orkestra.Registry(name, app_prefix)
+        self._plan = _orkestra.Plan(
+            bus=setting("bus", bus),
+            store=setting("store", store),
+            state=setting("state", state),
+            max_payload_bytes=max_payload_bytes,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        _orkestra.set_time_source(self, self._clock, self._ids)
+        self._close_timeout = to_seconds(close_timeout)
+        self._services: Services | None = None
+        self._opening = threading.Lock()
+        self._status: Literal["new", "running", "closed"] = "new"
+        self._pid = os.getpid()
+        self._aggregates: dict[type[Aggregate[Any]], AggregateHost] = {}
+        self._listeners: list[Callable[[DeadLetter], Any]] = []
+        self._followers: list[LogFollower] = []
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._set_up_bus(threads)
+        self.store = EventStore(self)
+        self.dead_letters = DeadLetters(self)
+
+    # Declaring.
+
+    def _register(self, registration: Registration) -> None:
+        self._add_route(registration)
+
+    def _add_route(self, registration: Registration, *, anywhere: bool = False) -> None:
+        if self._status != "new":
+            what = registration.label
+            message = f"the app {self.name} has been started: register {what} before"
+            raise AlreadyStartedError(message, {"app": self.name, "what": what})
+        if registration.kind == "event" and not (
+            registration.classes or registration.topics
+        ):
+            reason = "it names no event type and no topic"
+            raise invalid_handler(registration.label, reason)
+        index = self._registry.add_handler(
+            command=registration.kind == "command",
+            name=registration.name,
+            types=[self._registry.add_type(kind) for kind in registration.classes],
+            patterns=list(registration.topics),
+            policy=registration.policy._native,  # noqa: SLF001
+            concurrency=registration.concurrency,
+            timeout=registration.timeout,
+        )
+        info = self._registry.handler(index)
+        route = Route(
+            handler=registration.function,
+            name=info["full_name"],
+            info=Entry(index, info["name"], registration, deque()),
+            wake=self._wake_waiter,
+            is_async=registration.is_async,
+            anywhere=anywhere,
+            inline=registration.inline,
+            wants_metadata=registration.wants_metadata,
+            plain=registration.timeout is None,
+            limit=info["concurrency"],
+        )
+        self._routes[index] = route
+        if registration.kind == "command":
+            for kind in registration.classes:
+                _orkestra.set_command_route(self, kind, route)
+        else:
+            # What was resolved before does not know the new one.
+            _orkestra.set_event_routes(self, None, None)
+
+    def include(self, handlers: Handlers) -> Self:
+        """Takes over a group of handlers."""
+        for registration in handlers:
+            self._register(registration)
+        return self
+
+    def add_types(self, *classes: type[Message]) -> Self:
+        """Makes message classes known, so that they are read as themselves.
+
+        What handlers and aggregates name is known already.
+
+        Raises:
+            DuplicateTypeError: Another class has the type name or an alias.
+        """
+        for kind in classes:
+            self._registry.add_type(kind)
+        return self
+
+    def add_aggregate(
+        self,
+        aggregate: type[Aggregate[StateT]],
+        *,
+        max_retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+    ) -> type[Aggregate[StateT]]:
+        """Adds an aggregate: its commands can be dispatched, its events are known.
+
+        Dispatching one of its commands answers ``{"stream": …, "revision": …}``.
+
+        Raises:
+            InvalidAggregateError: It is not complete, or was added before.
+            DuplicateHandlerError: One of its commands has a handler already.
+        """
+        host = AggregateHost(self, aggregate)
+        if aggregate in self._aggregates:
+            raise host.invalid("it was added before")
+        self.add_types(*host.events)
+
+        async def answer(command: Command[Any]) -> AggregateAnswer:
+            done = await host.execute(command, id_of(command))
+            return {"stream": done.stream, "revision": done.revision}
+
+        for kind in host.commands:
+            self._add_route(
+                Registration(
+                    kind="command",
+                    function=answer,
+                    classes=(kind,),
+                    topics=(),
+                    name=None,
+                    policy=(retry or RetryPolicy()).with_max_retries(max_retries),
+                    timeout=None,
+                    concurrency=concurrency,
+                    inline=False,
+                    start="now",
+                    is_async=True,
+                    wants_metadata=False,
+                    label=f"{host.name} for {kind.__qualname__}",
+                ),
+                anywhere=True,
+            )
+        self._aggregates[aggregate] = host
+        return aggregate
+
+    def around_send(self, middleware: MiddlewareT) -> MiddlewareT:
+        """Puts ``async (envelope, next) -> result`` around each sending.
+
+        The first one added is the outermost. Usable as a decorator.
+        """
+        self._around_send.append(middleware)
+        self._say_state()
+        return middleware
+
+    def around_handle(self, middleware: MiddlewareT) -> MiddlewareT:
+        """Puts ``async (envelope, next) -> result`` around each attempt to handle."""
+        self._around_handle.append(middleware)
+        self._say_state()
+        return middleware
+
+    def on_dead_letter(self, listener: ListenerT) -> ListenerT:
+        """Calls `listener` with every dead letter, after it is recorded."""
+        self._listeners.append(listener)
+        return listener
+
+    def topic_for(self, kind: type[Message] | str) -> str:
+        """The topic of a message class or a type name."""
+        name = kind if isinstance(kind, str) else kind.__orkestra_type__.type_name
+        return self._registry.topic_for(name)
+
+    # Life.
+
+    def start(self) -> Call[Self]:
+        """Opens the store and begins to hand the log's events to their handlers.
+
+        Raises:
+            StoreError: The store cannot be opened.
+            ForkedError: This is the child of a fork, and the parent used the app.
+        """
+        return _orkestra.wrap_coroutine(self, "start", self._start(), True)
+
+    async def _start(self) -> Self:
+        self._services_or_refuse()
+        if self._status == "running":
+            return self
+        self._status = "running"
+        self._home = asyncio.get_running_loop()
+        try:
+            for route in self._routes.values():
+                if not route.info.is_command:
+                    follower = LogFollower(self, route)
+                    await follower.start()
+                    self._followers.append(follower)
+        except BaseException:
+            await self._stop_followers()
+            self._status = "new"
+            raise
+        return self
+
+    def close(self) -> Call[None]:
+        """Finishes what is under way, then closes the store. Safe to call again.
+
+        What still waits for a retry becomes a dead letter.
+        """
+        return _orkestra.wrap_coroutine(
+            self, "close", self._close(), self._home is not None
+        )
+
+    async def _close(self) -> None:
+        if self._status == "closed":
+            return
+        if not _orkestra.mark_used(self, False):
+            # The parent's threads and files are not ours to close.
+            self._status = "closed"
+            self._say_state()
+            return
+        self._closing = True
+        self._cut_short.open()
+        home = self._home
+        if home is not None and home is not asyncio.get_running_loop():
+            if not home.is_closed() and home.is_running():
+                future = asyncio.run_coroutine_threadsafe(self._stop_followers(), home)
+                await asyncio.wrap_future(future)
+        elif home is not None:
+            await self._stop_followers()
+        await self._drain()
+        self._status = "closed"
+        self._say_state()
+        if self._workers is not None:
+            self._workers.close(wait=False)
+        if self._services is not None:
+            await self._services.close()
+        if self._loop_thread is not None:
+            self._loop_thread.stop()
+
+    async def _stop_followers(self) -> None:
+        followers, self._followers = self._followers, []
+        await asyncio.gather(*(f.stop(self._close_timeout) for f in followers))
+
+    async def _drain(self) -> None:
+        behind = [asyncio.wrap_future(f) for f in self._behind] if _has_loop() else []
+        if behind:
+            await asyncio.wait(behind, timeout=self._close_timeout)
+        elif self._behind:
+            concurrent.futures.wait(list(self._behind), timeout=self._close_timeout)
+
+    def _say_state(self) -> None:
+        plain = not (self._around_send or self._around_handle)
+        _orkestra.set_app_state(self, plain=plain, closed=self._status == "closed")
+
+    async def __aenter__(self) -> Self:
+        """Starts."""
+        return await self._start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes."""
+        await self._close()
+
+    def __enter__(self) -> Self:
+        """Starts, for synchronous code."""
+        return self.start().wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes, for synchronous code."""
+        self.close().wait()
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]] | None = None) -> T | None:
+        """Runs the app until `main` is done; without it until Ctrl-C.
+
+        Starts a loop of its own, so it is for a program's top level.
+        """
+
+        async def program() -> T | None:
+            async with self:
+                if main is None:
+                    await asyncio.Event().wait()
+                    return None
+                return await main()
+
+        try:
+            return asyncio.run(program())
+        except KeyboardInterrupt:
+            if main is None:
+                return None
+            raise
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self._status == "closed"
+
+    def _services_or_refuse(self) -> Services:
+        if self._status == "closed":
+            raise ClosedError(f"the app {self.name} is closed", {"app": self.name})
+        if not _orkestra.mark_used(self, False):
+            message = (
+                f"the app {self.name} was started in process {self._pid} and cannot be "
+                "used in its child"
+            )
+            raise ForkedError(message, {"app": self.name, "parent": self._pid})
+        services = self._services
+        if services is None:
+            with self._opening:
+                if self._services is None:
+                    self._services = self._plan.open(self._registry)
+                    self._pid = os.getpid()
+                    _orkestra.mark_used(self, True)
+                services = self._services
+        return services
+
+    async def _refuse(self, call: Call[Any]) -> Any:  # noqa: ARG002 - the native side's
+        self._services_or_refuse()
+
+    # Sending. `dispatch`, `send` and `publish` are native, see `AppCore`.
+
+    def execute(
+        self,
+        aggregate: type[Aggregate[StateT]],
+        command: Command[Any],
+        *,
+        id: str | None = None,  # noqa: A002 - the word everywhere
+        actor_id: str | None = None,
+        actor_type: str | None = None,
+        source: str | None = None,
+    ) -> Call[Executed[StateT]]:
+        """Executes a command on an aggregate.
+
+        Loads (snapshot and tail), folds, decides, appends at the loaded revision, and
+        decides again when somebody else was faster. A command that was executed before
+        (the same id) is answered with what is recorded.
+
+        Raises:
+            RejectedError: The aggregate refused it.
+            RevisionConflictError: Others were faster too often.
+            UnexpectedCommandError: The aggregate does not take it.
+        """
+        options = {
+            "id": id,
+            "actor_id": actor_id,
+            "actor_type": actor_type,
+            "source": source,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        handling = _orkestra.new_command(self, command, given)
+        return _orkestra.wrap_coroutine(
+            self, "execute", self._execute(aggregate, handling), False
+        )
+
+    async def _execute(
+        self, aggregate: type[Aggregate[StateT]], handling: Call[Any]
+    ) -> Executed[StateT]:
+        host = self._aggregates.get(aggregate)
+        if host is None:
+            host = AggregateHost(self, aggregate)
+            raise host.invalid("it was not added to the app")
+        command = handling.message
+        host.check(command)
+        handling.stamp()
+        handling.enter()
+        try:
+            return await host.execute(command, handling.id)
+        finally:
+            handling.leave()
+
+    # Reading.
+
+    def subscribe(
+        self,
+        name: str | None = None,
+        *,
+        topics: Sequence[str] | None = None,
+        stream_prefix: str | None = None,
+        start: Start = "origin",
+        batch_size: int = 500,
+    ) -> Subscription:
+        """A named reader of the log.
+
+        Args:
+            name: Its place is kept under it. Without one it is kept in memory only.
+            topics: Only events whose topic matches one of these patterns.
+            stream_prefix: Only streams whose names begin so.
+            start: Where to start when there is no place yet: ``"origin"``, ``"now"``
+                or after a position.
+            batch_size: At most this many events at a time.
+        """
+        return Subscription(
+            self,
+            name,
+            topics=topics,
+            stream_prefix=stream_prefix,
+            start=start,
+            batch_size=batch_size,
+        )
+
+    def caught_up(
+        self, name: str, position: int, *, timeout: float | timedelta = 30.0
+    ) -> Call[None]:
+        """Waits until an event handler or a subscription has finished `position`.
+
+        Raises:
+            NotCaughtUpError: It does not get there in `timeout` seconds.
+        """
+        return _orkestra.wrap_coroutine(
+            self, "caught_up", self._caught_up(name, position, to_seconds(timeout)), False
+        )
+
+    async def _caught_up(self, name: str, position: int, seconds: float) -> None:
+        full = next(
+            (r.name for r in self._routes.values() if r.info.short_name == name), name
+        )
+        services = self._services_or_refuse()
+        if not await services.wait_for_checkpoint(full, position, self._clock, seconds):
+            message = (
+                f"subscription {full} did not reach position {position} within "
+                f"{seconds:g} s"
+            )
+            details = {"name": full, "position": position, "seconds": seconds}
+            raise NotCaughtUpError(message, details)
+
+    def health(self) -> Call[Health]:
+        """How the app is. Never fails."""
+        return _orkestra.wrap_coroutine(self, "health", self._health(), False)
+
+    async def _health(self) -> Health:
+        head, dead, error = None, 0, None
+        try:
+            services = self._services_or_refuse()
+            head = await services.head()
+            _, dead = await services.list_dead_letters(
+                handler=None, topic=None, since=None, until=None, text=None,
+                status="dead", limit=1, offset=0,
+            )
+        except OrkestraError as failure:
+            error = str(failure)
+        readers = [follower.state for follower in self._followers]
+        running = self._status == "running" and all(r["running"] for r in readers)
+        return Health(
+            ok=running and error is None,
+            app=self.name,
+            status=self._status,
+            error=error,
+            head=head,
+            readers=readers,
+            dead_letters=dead,
+        )
+
+    # From the log, and back from the dead.
+
+    async def _deliver_recorded(self, route: Route, recorded: RecordedEvent) -> None:
+        """One recorded event to one handler: in place, to the end."""
+        delivery = _orkestra.Delivery(
+            route.info.registration.policy._native,  # noqa: SLF001
+            command=False,
+            max_retries=None,
+        )
+        try:
+            event = recorded.event
+        except OrkestraError as error:
+            await self._bury_undecodable(delivery, route, recorded, error)
+            return
+        handling = _orkestra.new_handling(self, event, True)
+        if not (self._around_handle or not (route.is_async or route.inline)) and (
+            route.info.registration.timeout is None
+        ):
+            # The short way: no middleware, no thread, no limit.
+            error_: Exception | None = None
+            delivery.begin()
+            await self._take_slot(route)
+            handling.enter()
+            try:
+                if route.wants_metadata:
+                    result = route.handler(event, handling.metadata)
+                else:
+                    result = route.handler(event)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as raised:  # noqa: BLE001 - any failure counts
+                error_ = raised
+            else:
+                return
+            finally:
+                handling.leave()
+                route.release()
+        else:
+            error_ = None
+        envelope = _orkestra.EventEnvelope(event, (route,), handling.at)
+        try:
+            await self._deliver(handling, route, event, delivery, envelope, error=error_)
+        except RejectedError:
+            logger.debug("%s skipped the event at %d", route.name, recorded.position)
+        except Exception as error:  # noqa: BLE001 - it is a dead letter already
+            logger.debug("%s gave up: %s", route.name, error)
+        finally:
+            del error_
+
+    async def _bury(
+        self,
+        delivery: _orkestra.Delivery,
+        reason: str,
+        route: Route,
+        message: Any,
+        max_retries: int | None,
+        error: BaseException,
+    ) -> None:
+        payload: bytes | None = None
+        if isinstance(message, RawEvent):
+            name, version = message.type, message.version
+            payload = message.json()
+        else:
+            info = type(message).__orkestra_type__
+            name, version = info.type_name, info.version
+            try:
+                payload = _orkestra.encode_payload(message, self._plan.max_payload_bytes)
+            except OrkestraError as broken:
+                logger.warning("a dead letter is without its body: %s", broken)
+        letter = delivery.dead_letter(
+            reason=reason,
+            handler=route.name,
+            message=message,
+            type_name=name,
+            version=version,
+            topic=self._topic_or_name(name),
+            payload=payload,
+            max_retries=max_retries,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        await self._record(letter)
+        logger.error("%s gave up after %d attempts: %s", route.name, delivery.attempts, error)
+
+    async def _bury_undecodable(
+        self,
+        delivery: _orkestra.Delivery,
+        route: Route,
+        recorded: RecordedEvent,
+        error: OrkestraError,
+    ) -> None:
+        raw = RawEvent(recorded.type, recorded.version, {})
+        _orkestra.put_recorded_stamp(recorded, raw)
+        delivery.begin()
+        delivery.failed(["builtins.Exception"], records(error), self._clock, self._ids)
+        letter = delivery.dead_letter(
+            reason="undecodable",
+            handler=route.name,
+            message=raw,
+            type_name=recorded.type,
+            version=recorded.version,
+            topic=self._topic_or_name(recorded.type),
+            payload=recorded.data,
+            max_retries=None,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        await self._record(letter)
+        logger.error("%s: an event does not decode: %s", route.name, error)
+
+    def _topic_or_name(self, type_name: str) -> str:
+        try:
+            return self._registry.topic_for(type_name)
+        except OrkestraError:
+            return type_name
+
+    async def _record(self, letter: DeadLetter) -> None:
+        try:
+            letter = await self._services_or_refuse().record_dead_letter(letter)
+        except (ClosedError, StoreClosedError):
+            logger.exception("a dead letter is lost: %r", letter)
+            return
+        for listener in self._listeners:
+            try:
+                result = listener(letter)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("a listener for dead letters failed")
+
+    def _revive(
+        self, letter: DeadLetter, body: bytes | None
+    ) -> tuple[Any, Route, int | None]:
+        """The message of a dead letter and its handler, checked before it is requeued."""
+        route = next((r for r in self._routes.values() if r.name == letter.handler), None)
+        if route is None:
+            raise invalid_handler(letter.handler, "it is not in this app")
+        if not letter.requeueable:
+            raise invalid_handler(letter.handler, "the message was never encoded")
+        decoded = _orkestra.decode_envelope(letter.body if body is None else body, None)
+        version = decoded.get("version")
+        message = self._registry.decode(decoded["type"], version, decoded["payload"])
+        at = decoded.get("occurred_at") or decoded["metadata"].issued_at
+        if message is None:
+            message = RawEvent.from_json(decoded["type"], version or 1, decoded["payload"])
+        _orkestra.put_stamp(message, decoded["id"], at, decoded["metadata"])
+        return message, route, decoded.get("max_retries")
+
+    async def _redeliver(
+        self, message: Any, route: Route, max_retries: int | None
+    ) -> bool:
+        is_event = not route.info.is_command
+        handling = _orkestra.new_handling(self, message, is_event)
+        policy = route.info.registration.policy._native  # noqa: SLF001
+        delivery = _orkestra.Delivery(
+            policy, command=not is_event, max_retries=max_retries
+        )
+        envelope: Any
+        if is_event:
+            envelope = _orkestra.EventEnvelope(message, (route,), handling.at)
+        else:
+            envelope = CommandEnvelope(message, max_retries)
+        try:
+            await self._deliver(
+                handling, route, message, delivery, envelope, max_retries
+            )
+        except RejectedError:
+            # A refusal ends a message: it is not dead any more.
+            return True
+        except Exception as error:  # noqa: BLE001 - it is a dead letter again
+            logger.debug("a requeued message failed again: %s", error)
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Orkestra {self.name!r} {self._status}>"
+
+
+def _has_loop() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_orkestra.forked)

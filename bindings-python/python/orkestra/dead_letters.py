@@ -1,0 +1,181 @@
+"""Messages given up on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from orkestra import _orkestra
+from orkestra._orkestra import DeadLetter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from datetime import datetime
+
+    from orkestra._orkestra import Call
+    from orkestra.app import Orkestra
+
+__all__ = ["DeadLetter", "DeadLetterPage", "DeadLetters"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DeadLetterPage:
+    """A page of dead letters, the last failed first.
+
+    Attributes:
+        items: The entries.
+        total: How many the filter finds in all.
+    """
+
+    items: list[DeadLetter]
+    total: int
+
+
+class DeadLetters:
+    """The dead letters of an app: list, show, requeue, edit, discard."""
+
+    def __init__(self, app: Orkestra) -> None:
+        self._app = app
+
+    def _call(self, name: str, work: Coroutine[Any, Any, T], *, loop: bool) -> Call[T]:
+        return _orkestra.wrap_coroutine(self._app, name, work, loop)
+
+    def _services(self) -> _orkestra.Services:
+        return self._app._services_or_refuse()  # noqa: SLF001 - the app's own part
+
+    def list(
+        self,
+        *,
+        handler: str | None = None,
+        topic: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+        status: Literal["dead", "requeued"] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Call[DeadLetterPage]:
+        """The entries that match everything given.
+
+        Args:
+            handler: Full name of the handler, ``<app>.<handler>``.
+            topic: A topic pattern.
+            since: Last failed then or later.
+            until: Last failed before.
+            text: In the body, type, topic or error; case does not matter.
+            status: ``"dead"`` or ``"requeued"``.
+            limit: At most this many, from 1.
+            offset: Passing over this many.
+        """
+
+        async def list_() -> DeadLetterPage:
+            items, total = await self._services().list_dead_letters(
+                handler=handler,
+                topic=topic,
+                since=since,
+                until=until,
+                text=text,
+                status=status,
+                limit=limit,
+                offset=offset,
+            )
+            return DeadLetterPage(items, total)
+
+        return self._call("list", list_(), loop=False)
+
+    def show(self, id: str) -> Call[DeadLetter]:  # noqa: A002 - the word everywhere
+        """One entry.
+
+        Raises:
+            NoDeadLetterError: There is none of that id.
+        """
+
+        async def show() -> DeadLetter:
+            return await self._services().get_dead_letter(id)
+
+        return self._call("show", show(), loop=False)
+
+    def requeue(self, id: str) -> Call[bool]:  # noqa: A002 - as above
+        """Hands the message to its handler alone once more, with the same id.
+
+        Waits for the handler, retries included. Returns whether it succeeded: then the
+        entry is gone; else it is the same entry, with one more round in its history.
+
+        Raises:
+            NoDeadLetterError: There is none of that id.
+            InvalidHandlerError: Its handler is not in this app, or its body was never
+                encoded.
+        """
+        return self._call("requeue", self._requeue(id, None), loop=True)
+
+    def edit(
+        self,
+        id: str,  # noqa: A002 - as above
+        payload: dict[str, Any],
+    ) -> Call[bool]:
+        """Puts another payload into the message, checks it, and requeues it.
+
+        Raises:
+            InvalidPayloadError: The payload does not fit the message's class.
+        """
+        return self._call("edit", self._requeue(id, payload), loop=True)
+
+    def requeue_all(
+        self,
+        *,
+        handler: str | None = None,
+        topic: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+    ) -> Call[int]:
+        """Requeues every dead entry that matches; returns how many succeeded."""
+
+        async def requeue_all() -> int:
+            gone, offset = 0, 0
+            while True:
+                items, _ = await self._services().list_dead_letters(
+                    handler=handler,
+                    topic=topic,
+                    since=since,
+                    until=until,
+                    text=text,
+                    status="dead",
+                    limit=100,
+                    offset=offset,
+                )
+                if not items:
+                    return gone
+                for letter in items:
+                    if letter.requeueable and await self._requeue(letter.id, None):
+                        gone += 1
+                    else:
+                        # It is in the list still: pass over it.
+                        offset += 1
+
+        return self._call("requeue_all", requeue_all(), loop=True)
+
+    def discard(self, id: str) -> Call[bool]:  # noqa: A002 - as above
+        """Removes an entry; returns whether there was one."""
+
+        async def discard() -> bool:
+            return await self._services().discard_dead_letter(id)
+
+        return self._call("discard", discard(), loop=False)
+
+    async def _requeue(self, letter_id: str, payload: dict[str, Any] | None) -> bool:
+        letter = await self._services().get_dead_letter(letter_id)
+        body = None
+        if payload is not None:
+            envelope = json.loads(letter.body)
+            envelope["params" if letter.kind == "command" else "data"] = payload
+            body = json.dumps(envelope, allow_nan=False).encode()
+        message, route, max_retries = self._app._revive(letter, body)  # noqa: SLF001
+        await self._services().requeue_dead_letter(letter_id, body)
+        done = await self._app._redeliver(message, route, max_retries)  # noqa: SLF001
+        if done:
+            await self._services().discard_dead_letter(letter_id)
+        return done

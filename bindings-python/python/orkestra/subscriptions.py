@@ -1,0 +1,213 @@
+"""Named readers of the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from orkestra import _orkestra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orkestra._orkestra import Call, Page, RecordedEvent
+    from orkestra.app import Orkestra
+    from orkestra.handlers import Start
+
+__all__ = ["Subscription"]
+
+
+class Subscription(AsyncIterator["RecordedEvent"]):
+    """A reader of the log: recorded events, live once it has caught up.
+
+        async for recorded in app.subscribe("audit", topics=["orders.#"]):
+            await audit(recorded.event)
+
+    Iterating acknowledges an event when the next one is asked for. ``batches`` leaves
+    acknowledging to the caller.
+    """
+
+    def __init__(
+        self,
+        app: Orkestra,
+        name: str | None,
+        *,
+        topics: Sequence[str] | None,
+        stream_prefix: str | None,
+        start: Start,
+        batch_size: int,
+    ) -> None:
+        if isinstance(topics, str):
+            topics = [topics]
+        self.name = name
+        self._app = app
+        self._reader = _orkestra.Reader(
+            app._services_or_refuse(),  # noqa: SLF001 - the app's own part
+            name=name,
+            topics=None if topics is None else list(topics),
+            stream_prefix=stream_prefix,
+            start=start,
+            batch_size=batch_size,
+        )
+        self._records: Iterator[RecordedEvent] = iter(())
+        self._given: int | None = None
+        self._read_to: int | None = None
+
+    def open(self) -> Call[Self]:
+        """Finds the place to start at: first, when "now" has to mean this moment."""
+
+        async def open_() -> Self:
+            await self._reader.open()
+            return self
+
+        return _orkestra.wrap_coroutine(self._app, "open", open_(), False)
+
+    def ack(self, position: int | None) -> Call[None]:
+        """Everything up to `position` is handled."""
+
+        async def ack() -> None:
+            await self._reader.ack(position)
+
+        return _orkestra.wrap_coroutine(self._app, "ack", ack(), False)
+
+    async def batches(self) -> AsyncIterator[tuple[list[RecordedEvent], int | None]]:
+        """The batches from here on, each with the position to acknowledge."""
+        while True:
+            page = await self._reader.next()
+            yield page.records(), page.last
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        while True:
+            for recorded in self._records:
+                await self._ack_given()
+                self._given = recorded.position
+                return recorded
+            if self._given is not None:
+                self._given = self._read_to
+                await self._ack_given()
+            page = await self._reader.next()
+            self._read_to = page.last
+            self._records = iter(page.records())
+
+    async def _ack_given(self) -> None:
+        if self._given is not None:
+            await self._reader.ack(self._given)
+            self._given = None
+
+    def pending(self) -> Call[list[RecordedEvent]]:
+        """What is there now and was not given yet, at most one batch; none is waited for.
+
+        Acknowledge it with ``ack``.
+        """
+
+        async def pending() -> list[RecordedEvent]:
+            page = await self._reader.try_next()
+            return [] if page is None else page.records()
+
+        return _orkestra.wrap_coroutine(self._app, "pending", pending(), False)
+
+
+class LogFollower:
+    """Brings the events of the log to one handler."""
+
+    def __init__(self, app: Orkestra, route: _orkestra.Route) -> None:
+        self._app = app
+        self._route = route
+        self.name = route.name
+        self.position: int | None = None
+        self.running = False
+        self._lanes = app._registry.handler(route.info.index)["concurrency"]  # noqa: SLF001
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Finds the place and goes on reading behind."""
+        self._open_reader()
+        await self._reader.open()
+        self.running = True
+        self._task = asyncio.create_task(self._follow())
+
+    def _open_reader(self) -> None:
+        self._reader = _orkestra.Reader(
+            self._app._services_or_refuse(),  # noqa: SLF001 - the app's own part
+            name=self.name,
+            handler=self._route.info.index,
+            start=self._route.info.registration.start,
+            batch_size=500,
+        )
+
+    async def stop(self, timeout: float) -> None:
+        """Stops after the event in hand, or when `timeout` seconds are over."""
+        self.running = False
+        task = self._task
+        if task is None:
+            return
+        if self._waiting:
+            task.cancel()
+        await asyncio.wait([task], timeout=timeout)
+        task.cancel()
+        await asyncio.wait([task])
+
+    _waiting = False
+
+    async def _follow(self) -> None:
+        from orkestra._bus import logger  # noqa: PLC0415 - it imports this module
+
+        try:
+            while self.running:
+                try:
+                    self._waiting = True
+                    try:
+                        page = await self._reader.next()
+                    finally:
+                        self._waiting = False
+                    await self._handle(page)
+                except Exception:
+                    if not self.running or self._app.is_closed:
+                        return
+                    logger.exception("%s: the log could not be read", self.name)
+                    await self._app._clock.sleep(0.5)  # noqa: SLF001 - the app's own part
+                    # The place that is recorded counts, not ours.
+                    self._open_reader()
+        finally:
+            self.running = False
+
+    async def _handle(self, page: Page) -> None:
+        records = page.records()
+        if self._lanes > 1:
+            lanes: list[list[RecordedEvent]] = [[] for _ in range(self._lanes)]
+            for recorded in records:
+                lanes[_orkestra.lane_of(recorded.stream, self._lanes)].append(recorded)
+            await asyncio.gather(*(self._lane(lane) for lane in lanes if lane))
+            await self._ack(page.last)
+            return
+        done: int | None = None
+        try:
+            for recorded in records:
+                await self._app._deliver_recorded(self._route, recorded)  # noqa: SLF001
+                done = recorded.position
+                if not self.running:
+                    break
+        except BaseException:
+            await self._ack(done)
+            raise
+        await self._ack(page.last if done == records[-1].position else done)
+
+    async def _lane(self, records: list[RecordedEvent]) -> None:
+        for recorded in records:
+            await self._app._deliver_recorded(self._route, recorded)  # noqa: SLF001
+
+    async def _ack(self, position: int | None) -> None:
+        if position is not None:
+            await self._reader.ack(position)
+            self.position = position
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where it stands."""
+        return {"name": self.name, "position": self.position, "running": self.running}
