@@ -78,6 +78,9 @@ fn open() -> rusqlite::Result<Connection> {
     let connection = Connection::open(work_file("bare.db"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // As the store has them.
+    connection.pragma_update(None, "cache_size", -16_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.execute_batch(SCHEMA)?;
     connection.execute("INSERT INTO types (name) VALUES (?1)", [TYPE_NAME])?;
     Ok(connection)

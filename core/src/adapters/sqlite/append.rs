@@ -143,7 +143,7 @@ impl Tx<'_> {
         for event in events {
             let type_id = self.type_id(&event.type_name)?;
             self.insert_event.execute(rusqlite::params![
-                signed(position),
+                (!self.heads.dense).then(|| signed(position)),
                 head.id,
                 signed(revision),
                 event.id.as_bytes(),
@@ -153,16 +153,16 @@ impl Tx<'_> {
                 Json(&event.data),
                 Json(&event.metadata),
             ])?;
+            self.heads.dense = true;
+            debug_assert_eq!(self.conn.last_insert_rowid(), signed(position));
             revision += 1;
             position += 1;
         }
         self.heads.set_next_position(position);
-        let last = Some(revision - 1);
-        self.heads
-            .remember(stream.shared(), Head { id: head.id, last });
+        self.heads.advance(stream, head.id, revision - 1);
         self.stored = true;
         Ok(Appended {
-            revision: last,
+            revision: Some(revision - 1),
             position: Some(Position(position - 1)),
             repeated: false,
         })

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, mem, sync::Arc};
 
+use crate::ports::StreamName;
+
 /// Streams that each of the two generations of the cache holds.
 const GENERATION: usize = 50_000;
 
@@ -20,6 +22,8 @@ pub(super) struct Head {
 pub(super) struct Heads {
     data_version: i64,
     next_position: Option<u64>,
+    /// Whether the next position is one more than that of the last row: then SQLite finds it by itself, faster.
+    pub(super) dense: bool,
     young: HashMap<Arc<str>, Head>,
     old: HashMap<Arc<str>, Head>,
     types: HashMap<Arc<str>, i64>,
@@ -36,6 +40,7 @@ impl Heads {
 
     pub(super) fn clear(&mut self) {
         self.next_position = None;
+        self.dense = false;
         self.young.clear();
         self.old.clear();
         self.types.clear();
@@ -55,6 +60,20 @@ impl Heads {
             self.old = mem::take(&mut self.young);
         }
         self.young.insert(name, head);
+    }
+
+    /// `name` has `last` as its last revision now.
+    pub(super) fn advance(&mut self, name: &StreamName, id: i64, last: u64) {
+        match self.young.get_mut(&**name) {
+            Some(head) => head.last = Some(last),
+            None => self.remember(
+                name.shared(),
+                Head {
+                    id,
+                    last: Some(last),
+                },
+            ),
+        }
     }
 
     pub(super) fn type_id(&self, name: &str) -> Option<i64> {

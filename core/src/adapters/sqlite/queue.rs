@@ -42,7 +42,7 @@ pub(super) trait Request: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), rusqlite::Error>;
 
     /// Answers, after the commit or instead of it. The caller wakes whoever waits.
-    fn finish(&mut self, committed: Result<(), StoreError>, waiting: &Arc<Wakers>);
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>, waiting: &Arc<Wakers>);
 }
 
 /// A request made of a function.
@@ -51,13 +51,13 @@ struct Task<T, F> {
     work: F,
     /// Until it was done: why it was not.
     result: Result<T, StoreError>,
-    answer: Answer<T>,
+    answer: Option<Answer<T>>,
 }
 
 impl<T, F> Request for Task<T, F>
 where
-    T: Send,
-    F: FnMut(&mut Tx<'_>) -> Result<T, Failure> + Send,
+    T: Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Result<T, Failure> + Send + 'static,
 {
     fn size(&self) -> Size {
         self.size
@@ -72,9 +72,11 @@ where
         Ok(())
     }
 
-    fn finish(&mut self, committed: Result<(), StoreError>, waiting: &Arc<Wakers>) {
+    fn finish(mut self: Box<Self>, committed: Result<(), StoreError>, waiting: &Arc<Wakers>) {
         let result = mem::replace(&mut self.result, Err(StoreError::Closed {}));
-        self.answer.give_with(committed.and(result), waiting);
+        if let Some(answer) = self.answer.take() {
+            answer.give_with(committed.and(result), waiting, self);
+        }
     }
 }
 
@@ -109,12 +111,12 @@ impl Queue {
             size,
             work,
             result: Err(StoreError::Closed {}),
-            answer,
+            answer: Some(answer),
         });
         let mut state = self.state.lock();
         if state.closing {
             drop(state);
-            task.answer.give(Err(StoreError::Closed {}));
+            task.finish(Err(StoreError::Closed {}), &Arc::default());
             return reply;
         }
         state.requests.push_back(task);

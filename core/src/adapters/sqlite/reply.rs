@@ -15,8 +15,15 @@ use crate::ports::StoreError;
 
 enum Slot<T> {
     Waiting(Option<Waker>),
-    Answered(Result<T, StoreError>, Option<Arc<Wakers>>),
+    Answered(Result<T, StoreError>, Option<Shared>),
     Taken,
+}
+
+/// What comes with one of many answers.
+struct Shared {
+    waiting: Arc<Wakers>,
+    /// Freed by whoever gets the answer: the thread that made it does that cheaply, and the writer has more to do.
+    spent: Box<dyn Send>,
 }
 
 /// Those who wait for the answers of one transaction.
@@ -64,20 +71,25 @@ impl<T> Answer<T> {
         }
     }
 
-    /// Answers as one of many; the caller wakes all of them when everybody has an answer.
-    pub(super) fn give_with(&mut self, result: Result<T, StoreError>, others: &Arc<Wakers>) {
-        if let Some(waker) = self.put(result, Some(others)) {
-            others.add(waker);
+    /// Answers as one of many, and gives what the request was made of back; the caller wakes all when everybody has an answer.
+    pub(super) fn give_with(
+        mut self,
+        result: Result<T, StoreError>,
+        waiting: &Arc<Wakers>,
+        spent: Box<dyn Send>,
+    ) {
+        let shared = Shared {
+            waiting: Arc::clone(waiting),
+            spent,
+        };
+        if let Some(waker) = self.put(result, Some(shared)) {
+            waiting.add(waker);
         }
     }
 
-    fn put(
-        &mut self,
-        result: Result<T, StoreError>,
-        others: Option<&Arc<Wakers>>,
-    ) -> Option<Waker> {
+    fn put(&mut self, result: Result<T, StoreError>, shared: Option<Shared>) -> Option<Waker> {
         let slot = self.0.take()?;
-        match mem::replace(&mut *slot.lock(), Slot::Answered(result, others.cloned())) {
+        match mem::replace(&mut *slot.lock(), Slot::Answered(result, shared)) {
             Slot::Waiting(waker) => waker,
             _ => None,
         }
@@ -102,10 +114,11 @@ impl<T> Future for Reply<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut slot = self.0.lock();
         match mem::replace(&mut *slot, Slot::Taken) {
-            Slot::Answered(result, others) => {
+            Slot::Answered(result, shared) => {
                 drop(slot);
-                if let Some(others) = others {
-                    others.wake();
+                if let Some(Shared { waiting, spent }) = shared {
+                    waiting.wake();
+                    drop(spent);
                 }
                 Poll::Ready(result)
             }

@@ -165,7 +165,7 @@ impl Writer {
         }
         drop(turn);
         let waiting = Arc::default();
-        for (request, result) in group.iter_mut().zip(results) {
+        for (request, result) in group.into_iter().zip(results) {
             request.finish(result, &waiting);
         }
         waiting.wake();

@@ -125,7 +125,7 @@ fn a_softly_deleted_stream_reads_empty_and_its_revisions_go_on() {
 }
 
 #[test]
-fn events_are_not_changed_or_deleted_by_hand() {
+fn a16_events_are_not_changed_or_deleted_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.db");
     let store = open(&file);
@@ -142,6 +142,46 @@ fn events_are_not_changed_or_deleted_by_hand() {
 
     let all = block_on(store.read_all(ReadAll::default())).unwrap();
     assert_eq!(all.events.len(), 3);
+}
+
+#[test]
+fn a20_a_deletion_is_recorded_and_leaves_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let store = open(&file);
+    for (stream, mode) in [("a", DeleteMode::Soft), ("b", DeleteMode::Hard)] {
+        block_on(store.append(name(stream), events(3), ExpectedRevision::Any)).unwrap();
+        let expected = ExpectedRevision::Exact(2);
+        assert!(block_on(store.delete_stream(name(stream), expected, mode)).unwrap());
+    }
+
+    let by_hand = rusqlite::Connection::open(&file).unwrap();
+    let recorded: Vec<(String, String, u64, u64)> = by_hand
+        .prepare("SELECT stream, mode, last_revision, head FROM orkestra_deletions ORDER BY id")
+        .unwrap()
+        .query_map([], |r| {
+            Ok((
+                r.get(0)?,
+                r.get(1)?,
+                r.get::<_, u32>(2)?.into(),
+                r.get::<_, u32>(3)?.into(),
+            ))
+        })
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let rows: u32 = by_hand
+        .query_row("SELECT count(*) FROM orkestra_events", [], |r| r.get(0))
+        .unwrap();
+
+    assert_eq!(
+        recorded,
+        [
+            ("a".into(), "soft".into(), 2, 3),
+            ("b".into(), "hard".into(), 2, 6)
+        ]
+    );
+    assert_eq!(rows, 3);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn a_read_only_disk_is_named() {
 fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path(), "2m") else {
-        return skip("a_full_disk", "mounting is not permitted");
+        return skip("a_full_disk_loses_nothing", "mounting is not permitted");
     };
     let store = open(&folder.path().join("shop.db"));
     let ballast = folder.path().join("ballast");
@@ -198,7 +198,10 @@ fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_room() {
 fn no_room_for_a_new_store_is_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path(), "64k") else {
-        return skip("no_room_for_a_new_store", "mounting is not permitted");
+        return skip(
+            "no_room_for_a_new_store_is_a_full_disk",
+            "mounting is not permitted",
+        );
     };
     fs::write(folder.path().join("ballast"), vec![0; 60 * 1024]).unwrap();
 
