@@ -16,7 +16,7 @@ use orkestra::{
         DeadLetterFilter, Direction, ExpectedRevision, NewEvent, Position, ReadAll, StreamName,
         all_events, stream_events,
     },
-    subscription::{Poison, Start, SubscriptionOptions},
+    subscription::{LEASE, Poison, Start, SubscriptionOptions},
 };
 
 use crate::{
@@ -255,6 +255,81 @@ async fn e04_what_was_not_acknowledged_comes_again(store: Arc<Store>) {
     app.close().await.unwrap();
 }
 
+async fn e04_reading_on_does_not_acknowledge_what_was_handed_out(store: Arc<Store>) {
+    let app = store.app().aggregate::<Cart>().start().await.unwrap();
+    app.dispatch(add(1)).await.unwrap();
+    let options = SubscriptionOptions::default();
+    let mut reader = app.subscribe(Some("reader"), options.clone()).unwrap();
+    let first = reader.next().await.unwrap();
+    assert!(reader.try_next().await.unwrap().is_none());
+    drop(reader);
+
+    let mut reader = app.subscribe(Some("reader"), options).unwrap();
+
+    assert_eq!(reader.next().await.unwrap().position, first.position);
+    app.close().await.unwrap();
+}
+
+async fn e06_of_two_processes_one_handles_and_the_other_takes_over(store: Arc<Store>) {
+    if !store.is_durable() {
+        return;
+    }
+    let (one, two) = (Seen::default(), Seen::default());
+    let first = counting(&store, &one).start().await.unwrap();
+    first.dispatch(add(0)).await.unwrap();
+    until(|| one.lock().unwrap().len() == 1).await;
+    let second = counting(&store, &two).start().await.unwrap();
+
+    for cart in 1..20 {
+        second.dispatch(add(cart)).await.unwrap();
+    }
+    until(|| one.lock().unwrap().len() == 20).await;
+    first.close().await.unwrap();
+    second.dispatch(add(20)).await.unwrap();
+
+    // The lease was given back: the other asks for it the next time it looks.
+    store.advance_until(|| two.lock().unwrap().len() == 1).await;
+    assert_eq!(one.lock().unwrap().len(), 20);
+    second.close().await.unwrap();
+}
+
+async fn e07_an_owner_that_slept_past_its_lease_cannot_move_the_checkpoint(store: Arc<Store>) {
+    let app = store.app().aggregate::<Cart>().start().await.unwrap();
+    for cart in 0..3 {
+        app.dispatch(add(cart)).await.unwrap();
+    }
+    let reader = |owner: &str| {
+        let options = SubscriptionOptions::default().batch_size(1);
+        let leases = Arc::clone(&app.services().leases);
+        let reader = app.subscribe(Some("reader"), options).unwrap();
+        reader.owned(leases, owner, Arc::new(store.clock.clone()))
+    };
+    let (mut sleeper, mut other) = (reader("sleeper"), reader("other"));
+    let first = sleeper.next().await.unwrap();
+    assert!(
+        other.try_next().await.unwrap().is_none(),
+        "the lease is the sleeper's"
+    );
+
+    store.clock.advance(LEASE);
+    let again = other.try_next().await.unwrap().unwrap();
+    assert_eq!(again.position, first.position, "nothing was acknowledged");
+    other.ack(again.position).await.unwrap();
+    let second = other.try_next().await.unwrap().unwrap();
+    other.ack(second.position).await.unwrap();
+
+    let error = sleeper.ack(first.position).await.unwrap_err();
+    assert_eq!(error.code(), "ORK_STORE_STALE_LEASE");
+    assert!(sleeper.try_next().await.unwrap().is_none());
+    other.release().await.unwrap();
+    let third = sleeper.try_next().await.unwrap().unwrap();
+    assert!(
+        third.position > second.position,
+        "it goes on where the other stopped"
+    );
+    app.close().await.unwrap();
+}
+
 async fn reading_as_a_stream_gives_all_events_page_by_page(store: Arc<Store>) {
     let app = store.app().start().await.unwrap();
     let stream = StreamName::new("cart-7").unwrap();
@@ -294,6 +369,9 @@ async fn reading_as_a_stream_gives_all_events_page_by_page(store: Arc<Store>) {
 }
 
 suite! {
+    e04_reading_on_does_not_acknowledge_what_was_handed_out,
+    e06_of_two_processes_one_handles_and_the_other_takes_over,
+    e07_an_owner_that_slept_past_its_lease_cannot_move_the_checkpoint,
     e09_a_poison_event_is_skipped_when_asked,
     e09_a_poison_event_stops_the_subscription_when_asked,
     who_does_not_catch_up_in_time_is_told,

@@ -436,6 +436,8 @@ impl Builder {
                 around_handle: self.around_handle,
                 on_dead_letter: self.on_dead_letter,
                 closed: false.into(),
+                closing: Arc::default(),
+                readers: parking_lot::Mutex::default(),
                 stopped: parking_lot::Mutex::default(),
                 tasks: parking_lot::Mutex::default(),
             }),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 
 use super::{Orkestra, deliver::Attempt, handler::Inbound};
 use crate::{
@@ -34,12 +34,15 @@ impl LogReader {
         poison: Poison,
     ) -> Result<(), Error> {
         let services = &app.inner.services;
+        let clock = &app.inner.plan.clock;
+        let owner = app.inner.plan.ids.next_id(clock.now()).to_string();
         let mut subscription = Subscription::durable(
             Arc::clone(&services.events),
             Arc::clone(&services.checkpoints),
             app.inner.registry.handler(handler).full_name.clone(),
             SubscriptionOptions::new(start, app.inner.registry.filter_for(handler)),
-        );
+        )
+        .owned(Arc::clone(&services.leases), owner, Arc::clone(clock));
         subscription.open().await?;
         let reader = Self {
             app: app.clone(),
@@ -47,14 +50,40 @@ impl LogReader {
             subscription,
             poison,
         };
-        app.spawn(reader.run());
+        app.inner.readers.lock().push(tokio::spawn(reader.run()));
         Ok(())
     }
 
     async fn run(mut self) {
+        self.read().await;
+        if let Err(error) = self.subscription.release().await {
+            tracing::debug!(handler = self.full_name(), %error, "a lease was not given back");
+        }
+    }
+
+    async fn read(&mut self) {
+        let closing = Arc::clone(&self.app.inner.closing);
         while self.app.is_open() {
-            let result = match self.subscription.next().await {
-                Ok(batch) => self.handle(batch).await,
+            let batch = {
+                let stop = std::pin::pin!(closing.notified());
+                if !self.app.is_open() {
+                    return;
+                }
+                let next = std::pin::pin!(self.subscription.next());
+                match select(next, stop).await {
+                    Either::Left((batch, _)) => batch,
+                    Either::Right(_) => return,
+                }
+            };
+            let result = match batch {
+                Ok(batch) => {
+                    let keeper = std::pin::pin!(self.subscription.keeper());
+                    let handling = std::pin::pin!(self.handle(batch));
+                    match select(handling, keeper).await {
+                        Either::Left((result, _)) => result,
+                        Either::Right(_) => Ok(()),
+                    }
+                }
                 Err(error) => Err(error.into()),
             };
             match result {
@@ -85,25 +114,33 @@ impl LogReader {
         if lanes > 1 {
             let lanes = (0..lanes).map(|lane| async move {
                 for event in events {
-                    if lane_of(&event.stream, lanes) == lane {
-                        deliver(app, handler, poison, event).await?;
+                    if lane_of(&event.stream, lanes) == lane
+                        && !deliver(app, handler, poison, event).await?
+                    {
+                        return Ok(false);
                     }
                 }
-                Ok(())
+                Ok(true)
             });
             // A lane that stops leaves the whole batch to be read again: at least once.
-            let results: Vec<Result<(), SubscriptionError>> = join_all(lanes).await;
-            results.into_iter().collect::<Result<(), _>>()?;
+            let results: Vec<Result<bool, SubscriptionError>> = join_all(lanes).await;
+            let done = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+            if done.contains(&false) {
+                return Ok(());
+            }
             return Ok(self.subscription.ack(batch.position).await?);
         }
         let mut done: Option<Position> = None;
         let mut stopped = Ok(());
         for event in events {
-            stopped = deliver(app, handler, poison, event).await;
-            if stopped.is_err() {
-                break;
+            match deliver(app, handler, poison, event).await {
+                Ok(true) => done = Some(event.position),
+                Ok(false) => break,
+                Err(error) => {
+                    stopped = Err(error);
+                    break;
+                }
             }
-            done = Some(event.position);
             if !app.is_open() {
                 break;
             }
@@ -116,18 +153,18 @@ impl LogReader {
     }
 }
 
-/// Hands one recorded event to its handler, to the end: success, refusal, or what `poison` says.
+/// Hands one recorded event to its handler, to the end: success, refusal, or what `poison` says. False if the app was closed before that.
 async fn deliver(
     app: &Orkestra,
     handler: HandlerIndex,
     poison: Poison,
     event: &RecordedEvent,
-) -> Result<(), SubscriptionError> {
+) -> Result<bool, SubscriptionError> {
     let data = match event.event() {
         Ok(data) => data,
         Err(error) => {
             tracing::error!(position = event.position.0, %error, "a recorded event has damaged metadata");
-            return Ok(());
+            return Ok(true);
         }
     };
     let type_name = Arc::clone(&data.type_name);
@@ -139,10 +176,16 @@ async fn deliver(
         let attempt = parcel.attempt(app).await;
         drop(slot);
         let (reason, error) = match attempt {
-            Attempt::Done(_) => return Ok(()),
+            Attempt::Done(_) => return Ok(true),
             Attempt::Retry(after) => {
-                parcel.wait(app, after).await;
-                continue;
+                let closing = std::pin::pin!(app.inner.closing.notified());
+                if !app.is_open() {
+                    return Ok(false);
+                }
+                match select(std::pin::pin!(parcel.wait(app, after)), closing).await {
+                    Either::Left(_) => continue,
+                    Either::Right(_) => return Ok(false),
+                }
             }
             Attempt::GiveUp(reason, error) => (reason, error),
         };
@@ -160,6 +203,6 @@ async fn deliver(
                 });
             }
         }
-        return Ok(());
+        return Ok(true);
     }
 }

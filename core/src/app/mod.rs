@@ -96,9 +96,15 @@ struct Inner {
     around_handle: Vec<Arc<dyn Middleware>>,
     on_dead_letter: Vec<Listener>,
     closed: AtomicBool,
+    /// Tells the log readers to stop after the event in hand.
+    closing: Arc<tokio::sync::Notify>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
     stopped: Mutex<HashMap<String, SubscriptionError>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// How long closing waits for each handler that has an event of the log in hand.
+const DRAIN: Duration = Duration::from_secs(10);
 
 type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 
@@ -222,6 +228,19 @@ impl Orkestra {
     /// What a store says on closing.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::Release);
+        self.inner.closing.notify_waiters();
+        // A reader ends after the event in hand and gives its lease back.
+        let readers = std::mem::take(&mut *self.inner.readers.lock());
+        for mut reader in readers {
+            let late = self.inner.plan.clock.sleep(DRAIN);
+            if let Either::Right(((), reader)) = select(&mut reader, late).await {
+                tracing::warn!(
+                    app = self.inner.name,
+                    "a handler did not end in time and is left"
+                );
+                reader.abort();
+            }
+        }
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
         for task in &tasks {
             task.abort();

@@ -1,7 +1,9 @@
 //! Named readers of the log: where to start, what to read next, and where they stand.
 
 mod error;
+mod ownership;
 mod reader;
 
 pub use error::SubscriptionError;
+pub use ownership::LEASE;
 pub use reader::{Batch, Poison, Start, Subscription, SubscriptionOptions, lane_of};

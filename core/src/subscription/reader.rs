@@ -5,9 +5,15 @@
 
 use std::sync::Arc;
 
-use crate::ports::{
-    CheckpointStore, EventStore, Expected, Position, ReadAll, RecordedEvent, SaveCheckpoint,
-    StoreError, TypeFilter,
+use futures_util::future::{Either, select};
+
+use super::ownership::{Ownership, Term};
+use crate::{
+    clock::Clock,
+    ports::{
+        CheckpointStore, EventStore, Expected, LeaseStore, Position, ReadAll, RecordedEvent,
+        SaveCheckpoint, StoreError, TypeFilter,
+    },
 };
 
 /// Where a subscription without a checkpoint starts.
@@ -107,9 +113,12 @@ pub struct Subscription {
     store: Arc<dyn EventStore>,
     /// `None` for a transient subscription, which keeps its place in memory only.
     checkpoints: Option<(Arc<dyn CheckpointStore>, String)>,
+    ownership: Option<Ownership>,
     options: SubscriptionOptions,
     place: Option<Place>,
     saved: Option<Position>,
+    /// The last position handed out that is not acknowledged yet.
+    outstanding: Option<Position>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,11 +133,8 @@ impl Subscription {
         options: SubscriptionOptions,
     ) -> Self {
         Self {
-            store,
             checkpoints: Some((checkpoints, name.into())),
-            options,
-            place: None,
-            saved: None,
+            ..Self::transient(store, options)
         }
     }
 
@@ -137,10 +143,29 @@ impl Subscription {
         Self {
             store,
             checkpoints: None,
+            ownership: None,
             options,
             place: None,
             saved: None,
+            outstanding: None,
         }
+    }
+
+    /// Reads only while `owner`, a name that no other reader has, holds the lease of the subscription's name: of all processes one at a time.
+    ///
+    /// The lease lasts [`LEASE`] and is renewed as the subscription is used; [`Subscription::keeper`] renews it while a batch is handled.
+    /// [`Subscription::release`] lets the next one go on at once. A transient subscription has no name to own.
+    #[must_use]
+    pub fn owned(
+        mut self,
+        leases: Arc<dyn LeaseStore>,
+        owner: impl Into<String>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        if let Some((_, name)) = &self.checkpoints {
+            self.ownership = Some(Ownership::new(leases, name.clone(), owner.into(), clock));
+        }
+        self
     }
 
     /// How far was read, `None` before the first event.
@@ -149,7 +174,7 @@ impl Subscription {
     }
 
     /// Finds the place to start at. Called by [`Subscription::next`] when it was not called before; call it first when `Start::Now` has to mean
-    /// the time of the call.
+    /// the time of the call. It does not wait for the lease.
     ///
     /// # Errors
     /// What the stores say.
@@ -157,33 +182,38 @@ impl Subscription {
         if self.place.is_some() {
             return Ok(());
         }
-        if let Some((checkpoints, name)) = &self.checkpoints
-            && let Some(checkpoint) = checkpoints.load(name.clone()).await?
-        {
-            self.saved = checkpoint.position;
-            self.place = Some(Place(checkpoint.position));
+        let Some((checkpoints, name)) = &self.checkpoints else {
+            self.place = Some(Place(self.first_place().await?));
             return Ok(());
-        }
-        let start = match self.options.start {
-            Start::Origin => None,
-            Start::Now => self.store.head().await?,
-            Start::After(position) => Some(position),
         };
-        if let (Some((checkpoints, name)), true) =
-            (&self.checkpoints, self.options.start != Start::Origin)
-        {
+        loop {
+            if let Some(checkpoint) = checkpoints.load(name.clone()).await? {
+                self.saved = checkpoint.position;
+                break;
+            }
+            let start = self.first_place().await?;
             // Kept at once, also as "nothing yet": after a crash `Now` would mean a later place, and what came in between would be lost.
-            checkpoints
-                .save(
-                    name.clone(),
-                    start,
-                    SaveCheckpoint::expected(Expected::Reset),
-                )
-                .await?;
-            self.saved = start;
+            let save = SaveCheckpoint::expected(Expected::At(None));
+            match checkpoints.save(name.clone(), start, save).await {
+                Ok(()) => {
+                    self.saved = start;
+                    break;
+                }
+                // Another process was first: its place is ours.
+                Err(StoreError::CheckpointMismatch { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        self.place = Some(Place(start));
+        self.place = Some(Place(self.saved));
         Ok(())
+    }
+
+    async fn first_place(&self) -> Result<Option<Position>, StoreError> {
+        match self.options.start {
+            Start::Origin => Ok(None),
+            Start::Now => self.store.head().await,
+            Start::After(position) => Ok(Some(position)),
+        }
     }
 
     /// Waits for the next wanted events and returns them.
@@ -195,19 +225,56 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Batch, StoreError> {
         self.open().await?;
         loop {
-            if let Some(batch) = self.try_next().await? {
+            while !self.own().await? {
+                if let Some(ownership) = &self.ownership {
+                    ownership.pause().await;
+                }
+            }
+            if let Some(batch) = self.read().await? {
                 return Ok(batch);
             }
-            self.store.wait_for_events(self.position()).await?;
+            let news = self.store.wait_for_events(self.position());
+            match &self.ownership {
+                None => news.await?,
+                Some(ownership) => {
+                    if let Either::Left((news, _)) = select(news, ownership.until_renewal()).await {
+                        news?;
+                    }
+                }
+            }
         }
     }
 
-    /// As [`Subscription::next`], but `None` when the log has no more wanted events now.
+    /// As [`Subscription::next`], but `None` when the log has no more wanted events now, or another process reads under this name.
     ///
     /// # Errors
     /// What the stores say.
     pub async fn try_next(&mut self) -> Result<Option<Batch>, StoreError> {
         self.open().await?;
+        if !self.own().await? {
+            return Ok(None);
+        }
+        self.read().await
+    }
+
+    /// Takes or renews the lease where there is one; a new term begins at the checkpoint, which others may have moved.
+    async fn own(&mut self) -> Result<bool, StoreError> {
+        let Some(ownership) = &mut self.ownership else {
+            return Ok(true);
+        };
+        match ownership.renew().await? {
+            Term::Same => Ok(true),
+            Term::New => {
+                self.place = None;
+                self.outstanding = None;
+                self.open().await?;
+                Ok(true)
+            }
+            Term::Elsewhere => Ok(false),
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Batch>, StoreError> {
         loop {
             let limit = match self.options.batch_size {
                 0 => 500,
@@ -222,13 +289,17 @@ impl Subscription {
                 self.place = Some(Place(page.position));
             }
             if !page.events.is_empty() {
+                self.outstanding = page.position;
                 return Ok(Some(Batch {
                     events: page.events,
                     position: page.position,
                 }));
             }
             if page.end {
-                self.ack(self.position()).await?;
+                // Passing over unwanted events must not acknowledge what was handed out before them.
+                if self.outstanding.is_none() {
+                    self.ack(self.position()).await?;
+                }
                 return Ok(None);
             }
         }
@@ -237,28 +308,63 @@ impl Subscription {
     /// Everything up to `position` is handled: saves the checkpoint.
     ///
     /// # Errors
-    /// What the checkpoint store says; a checkpoint that stands further on already is left there.
+    /// [`StoreError::StaleLease`] if another process reads under this name by now: what was handled may be handled there again. What the
+    /// checkpoint store says; a checkpoint that stands further on already is left there.
     pub async fn ack(&mut self, position: Option<Position>) -> Result<(), StoreError> {
+        if position >= self.outstanding {
+            self.outstanding = None;
+        }
         let Some((checkpoints, name)) = &self.checkpoints else {
             return Ok(());
         };
         if position.is_none() || position <= self.saved {
             return Ok(());
         }
-        checkpoints
-            .save(
-                name.clone(),
-                position,
-                SaveCheckpoint::expected(Expected::At(self.saved)),
-            )
-            .await?;
-        self.saved = position;
-        Ok(())
+        let mut save = SaveCheckpoint::expected(Expected::At(self.saved));
+        save.token = self.ownership.as_ref().and_then(Ownership::token);
+        let saved = checkpoints.save(name.clone(), position, save).await;
+        match saved {
+            Ok(()) => self.saved = position,
+            Err(ref error) => {
+                if let (StoreError::StaleLease { .. }, Some(ownership)) =
+                    (error, &mut self.ownership)
+                {
+                    ownership.lose();
+                }
+                // Whoever moved it: the next reading begins where it stands now.
+                self.place = None;
+                self.outstanding = None;
+            }
+        }
+        saved
     }
 
     /// Goes back to `position`, so that what follows it is read again: for a batch that was handled only in part.
     pub fn rewind(&mut self, position: Option<Position>) {
         self.place = Some(Place(position));
+        self.outstanding = None;
+    }
+
+    /// Renews the lease for as long as it is polled, beside the handling of a batch. Never ends; without a lease it does nothing.
+    pub fn keeper(&self) -> impl Future<Output = ()> + Send + use<> {
+        let ownership = self.ownership.clone();
+        async move {
+            match ownership {
+                None => std::future::pending().await,
+                Some(mut ownership) => ownership.keep().await,
+            }
+        }
+    }
+
+    /// Gives the lease back, so that another process goes on at once.
+    ///
+    /// # Errors
+    /// What the lease store says; the lease ends by itself in that case.
+    pub async fn release(&mut self) -> Result<(), StoreError> {
+        match &mut self.ownership {
+            None => Ok(()),
+            Some(ownership) => ownership.release().await,
+        }
     }
 }
 
