@@ -49,6 +49,14 @@ test_examples() {
         exists examples/python/quickstart/main.py && exists examples/node/quickstart/main.mjs || return 0
     must "build both packages" build_both
     step "quickstarts agree" scripts/quickstarts.sh
+    must "python tools" python_packages test
+    must "the flights' data" flights_data
+    step "flights agree" flights_agree
+}
+
+flights_agree() {
+    need_node
+    ORKESTRA_TEST_REQUIRE=flights "$PYTHON" -m pytest -q examples/tests
 }
 
 test_packages() {
