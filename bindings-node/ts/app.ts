@@ -34,6 +34,7 @@ import type {
   EventSelector,
   HandlerOptions,
   Handlers,
+  Poison,
   Selected,
   Start,
 } from "./handlers.js";
@@ -142,7 +143,7 @@ export class Orkestra {
   readonly #named: boolean;
   readonly #closeTimeoutMs: number;
   readonly #logger: Logger | undefined;
-  readonly #starts = new Map<Route, Start>();
+  readonly #readers = new Map<Route, { readonly start: Start; readonly poison: Poison }>();
   readonly #aggregates = new Map<Executor, AggregateHost>();
   #followers: LogFollower[] = [];
   #status: Status = "new";
@@ -238,7 +239,8 @@ export class Orkestra {
     this.#registering("an event handler");
     const name = options.name ?? this.#nameOf(handler);
     const route = this.#registry.addEvent(selector, handler as Call, { ...options, name });
-    this.#starts.set(route, options.start ?? "now");
+    const { start = "now", poison = "park" } = options;
+    this.#readers.set(route, { start, poison });
     return this;
   }
 
@@ -464,8 +466,8 @@ export class Orkestra {
       warn: (message: string, error: unknown) => this.#warn(message, error),
       undecodable: (route: Route, row: Row, error: unknown) => this.#undecodable(route, row, error),
     };
-    this.#followers = [...this.#starts].map(
-      ([route, start]) => new LogFollower(host, route, start),
+    this.#followers = [...this.#readers].map(
+      ([route, { start, poison }]) => new LogFollower(host, route, start, poison),
     );
     for (const follower of this.#followers) await follower.open();
     this.#status = "running";

@@ -20,13 +20,13 @@ import {
   stampOf,
   wrongKind,
 } from "./message.js";
-import { checkId, Metadata, type MetadataFields } from "./metadata.js";
+import { checkId, Metadata, type StampFields } from "./metadata.js";
 import { Reject } from "./outcome.js";
 import type { Registry } from "./registry.js";
 import type { Route } from "./route.js";
 
 /** What a sender may say. */
-export interface SendOptions extends MetadataFields {
+export interface SendOptions extends StampFields {
   /** The message's id, a UUID. Default: a new one. */
   readonly id?: string;
   /** Retries that the sender wants; comes before the handler's. */
@@ -404,21 +404,9 @@ export class Bus {
   }
 
   /** Delivers a message that has been stamped to one handler alone: from the log, or a dead letter. */
-  deliverTo(
-    route: Route,
-    message: Message,
-    stamp: Metadata,
-    onRetry?: () => void,
-  ): Promise<unknown> {
+  deliverTo(route: Route, message: Message, stamp: Metadata, letter = true): Promise<unknown> {
     const call = this.#caller(route, message, stamp, false);
-    return this.#deliveries.deliver({
-      route,
-      message,
-      stamp,
-      maxRetries: undefined,
-      call,
-      ...(onRetry === undefined ? {} : { onRetry }),
-    });
+    return this.#deliveries.deliver({ route, message, stamp, maxRetries: undefined, call, letter });
   }
 
   /** The stamp of a sending. Each sending of one command is a new one, unless it was stamped and never sent. */

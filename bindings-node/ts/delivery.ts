@@ -27,6 +27,8 @@ export interface Delivery {
   readonly call: Attempt;
   /** Told before each wait for a retry. */
   readonly onRetry?: () => void;
+  /** Whether giving up leaves a dead letter. Default true. */
+  readonly letter?: boolean;
 }
 
 /** A recorded event that does not decode. */
@@ -159,7 +161,8 @@ export class Deliveries {
   }
 
   async #giveUp(delivery: Delivery, machine: NativeDelivery, reason: string): Promise<void> {
-    const { message, stamp, route } = delivery;
+    const { message, stamp, route, letter = true } = delivery;
+    if (!letter) return;
     const type = modelOf(message)?.typeName ?? "";
     const body = bodyOf(message, stamp, machine.attempts);
     await this.#record(route, machine, { type, stamp, body, reason });

@@ -36,7 +36,12 @@ export interface HandlerOptions {
 export interface EventHandlerOptions extends HandlerOptions {
   /** Where in the log it begins at its first start; later it goes on where it was. Default `now`. */
   readonly start?: Start;
+  /** What becomes of a logged event when its retries are used up. Default `park`. */
+  readonly poison?: Poison;
 }
+
+/** A logged event that cannot be handled becomes a dead letter and the rest goes on, is passed over, or stops the handler's reader. */
+export type Poison = "park" | "skip" | "stop";
 
 /** A place in the log: its beginning, its end, or after a position. */
 export type Start = "origin" | "now" | number;

@@ -20,9 +20,9 @@ export type {
   DeadLetterFilter,
   DeadLetterPage,
   DeadLetterReason,
-  DeadLetters,
   FailedAttempts,
 } from "./dead-letters.js";
+export { DeadLetters } from "./dead-letters.js";
 export {
   CommandEnvelope,
   type CommandStatus,
@@ -108,6 +108,7 @@ export {
   type EventSelector,
   type HandlerOptions,
   Handlers,
+  type Poison,
   type RawEvent,
   type Selected,
   type Start,
@@ -149,7 +150,7 @@ export type {
   ExpectedRevision,
   ReadAllOptions,
   ReadStreamOptions,
-  Store,
 } from "./store.js";
-export type { Batch, SubscribeOptions, Subscription } from "./subscription.js";
+export { Store } from "./store.js";
+export { type Batch, type SubscribeOptions, Subscription } from "./subscription.js";
 export { patternMatches, topicOf } from "./topic.js";

@@ -5,8 +5,9 @@
  */
 import type { Bus } from "./bus.js";
 import type { Origin } from "./clock.js";
-import type { Start } from "./handlers.js";
-import { stampOf } from "./message.js";
+import { RejectedError, SubscriptionStoppedError } from "./errors.js";
+import type { Poison, Start } from "./handlers.js";
+import { type Event, stampOf } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import { eventOf, type Row } from "./recorded.js";
 import type { Route } from "./route.js";
@@ -23,6 +24,8 @@ export interface ReaderState {
   readonly position: number | null;
   /** Whether it reads. */
   readonly running: boolean;
+  /** Why it stopped at an event, `null` unless its `poison` policy made it. */
+  readonly stopped: string | null;
 }
 
 /** What the readers of handlers need. */
@@ -40,16 +43,20 @@ export class LogFollower {
   readonly #reader: LogReader;
   #position: number | null = null;
   #running = false;
+  #stopped: string | null = null;
+  readonly #poison: Poison;
 
-  constructor(host: LogHost, route: Route, start: Start) {
+  constructor(host: LogHost, route: Route, start: Start, poison: Poison) {
     this.#host = host;
     this.#route = route;
+    this.#poison = poison;
     this.#reader = new LogReader(host, route.fullName, route.index, start);
   }
 
   /** Where it stands. */
   get state(): ReaderState {
-    return { name: this.#route.fullName, position: this.#position, running: this.#running };
+    const { fullName: name } = this.#route;
+    return { name, position: this.#position, running: this.#running, stopped: this.#stopped };
   }
 
   /** Finds its place. */
@@ -87,20 +94,36 @@ export class LogFollower {
     return done.every(Boolean);
   }
 
+  #stop(row: Row, error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    const { fullName: name } = this.#route;
+    const { position } = row;
+    const message = `subscription ${name} stopped at position ${position}: ${reason}`;
+    this.#stopped = message;
+    this.#host.warn(message, new SubscriptionStoppedError(message, { name, position, reason }));
+  }
+
   async #inOrder(rows: readonly Row[]): Promise<boolean> {
     const { bus, registry, closing, undecodable } = this.#host;
     for (const row of rows) {
-      if (closing.aborted) return false;
+      if (closing.aborted || this.#stopped !== null) return false;
+      let event: Event;
       try {
-        const event = eventOf(row, registry.lookup);
-        const stamp = stampOf(event) as Metadata;
-        // A failure is a dead letter by now, and a refusal passes the event over.
-        await bus.deliverTo(this.#route, event, stamp).catch(() => undefined);
+        event = eventOf(row, registry.lookup);
       } catch (error) {
-        await undecodable(this.#route, row, error);
+        if (this.#poison === "stop") this.#stop(row, error);
+        else if (this.#poison === "park") await undecodable(this.#route, row, error);
+        continue;
       }
-      if (closing.aborted) return false;
+      const stamp = stampOf(event) as Metadata;
+      try {
+        await bus.deliverTo(this.#route, event, stamp, this.#poison === "park");
+      } catch (error) {
+        // A refusal passes the event over; a failure has become a dead letter by now, if it was to become one.
+        if (this.#poison === "stop" && !(error instanceof RejectedError)) this.#stop(row, error);
+      }
     }
+    if (closing.aborted || this.#stopped !== null) return false;
     return true;
   }
 }

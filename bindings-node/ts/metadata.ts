@@ -26,6 +26,12 @@ export interface MetadataFields {
   readonly source?: string | undefined;
 }
 
+/** What a sender says about itself, on top of a whole metadata. */
+export interface StampFields extends MetadataFields {
+  /** Correlation, causation, actor and source to begin with, instead of what the handled message gives. */
+  readonly metadata?: Metadata | undefined;
+}
+
 /** What a recorded or decoded message says about itself, keys as on the wire. */
 export interface WireMetadata {
   readonly correlation_id: string;
@@ -147,10 +153,13 @@ export class Metadata {
     origin: Origin,
     cause: Metadata | undefined,
     id?: string | undefined,
-    fields?: MetadataFields,
+    fields?: StampFields,
   ): Metadata {
     const stamp = new Metadata(origin, origin.clock.now(), id);
-    if (cause !== undefined) {
+    if (fields?.metadata !== undefined) {
+      stamp.#inherit(fields.metadata);
+      stamp.#causation = fields.metadata.#causation;
+    } else if (cause !== undefined) {
       // Cut the chain here: whoever keeps a message must not keep all that led to it.
       if (typeof cause.#causation === "object") cause.causationId;
       stamp.#inherit(cause);
@@ -161,12 +170,7 @@ export class Metadata {
   }
 
   /** @internal The stamp of the `index`-th event made while handling the command stamped `cause`. */
-  static stampMade(
-    origin: Origin,
-    cause: Metadata,
-    index: number,
-    fields?: MetadataFields,
-  ): Metadata {
+  static stampMade(origin: Origin, cause: Metadata, index: number, fields?: StampFields): Metadata {
     const stamp = Metadata.stamp(origin, cause, undefined, fields);
     stamp.#index = index;
     return stamp;
@@ -244,7 +248,8 @@ function check(fields: MetadataFields): MetadataFields {
   ) {
     return fields;
   }
-  for (const [field, value] of Object.entries(fields)) {
+  const given = { correlationId, causationId, actorId, actorType, source };
+  for (const [field, value] of Object.entries(given)) {
     if (value !== undefined && typeof value !== "string") {
       const reason = `expected text, found ${typeof value}`;
       throw new InvalidMetadataError(`metadata: ${field}: ${reason}`, { field, reason });
