@@ -3,10 +3,10 @@ import {
   DispatchTimeoutError,
   DuplicateHandlerError,
   type EventEnvelope,
-  HandlerTimeoutError,
   Handlers,
-  idOf,
+  HandlerTimeoutError,
   InvalidHandlerError,
+  idOf,
   type Metadata,
   metadataOf,
   NoHandlerError,
@@ -33,7 +33,9 @@ const NOW = { initialMs: 0, jitter: 0 };
 describe.each(["async", "explicit"] as const)("K, context %s", (context) => {
   test("K01 a command reaches its handler and its result comes back", async () => {
     const app = shop({ context });
-    const handler = vi.fn(async (command: { order_id: string }) => ({ order_id: command.order_id }));
+    const handler = vi.fn(async (command: { order_id: string }) => ({
+      order_id: command.order_id,
+    }));
     app.commandHandler(PlaceOrder, handler);
     await app.start();
     const command = place("7");
@@ -104,7 +106,10 @@ describe.each(["async", "explicit"] as const)("K, context %s", (context) => {
     const error = await app.dispatch(place()).catch((caught: unknown) => caught);
 
     expect(error).toBeInstanceOf(RejectedError);
-    expect((error as RejectedError).details).toEqual({ reason: "out of stock", data: { stock: 2 } });
+    expect((error as RejectedError).details).toEqual({
+      reason: "out of stock",
+      data: { stock: 2 },
+    });
     expect(handler).toHaveBeenCalledTimes(1);
     expect((await app.deadLetters.list()).total).toBe(0);
   });
@@ -132,7 +137,9 @@ describe.each(["async", "explicit"] as const)("K, context %s", (context) => {
     });
     expect(calls.filter((name) => name === "second")).toHaveLength(2);
     expect(calls).toHaveLength(4);
-    expect((await app.deadLetters.list()).items.map(({ handler }) => handler)).toEqual(["shop.second"]);
+    expect((await app.deadLetters.list()).items.map(({ handler }) => handler)).toEqual([
+      "shop.second",
+    ]);
   });
 
   test("K07 exact, * and # subscriptions get an event once, one that matches twice too", async () => {
@@ -189,7 +196,10 @@ describe.each(["async", "explicit"] as const)("K, context %s", (context) => {
     await app.start();
     const command = place();
 
-    const { order_id: eventId } = await app.dispatch(command, { actorId: "user_123", source: "web" });
+    const { order_id: eventId } = await app.dispatch(command, {
+      actorId: "user_123",
+      source: "web",
+    });
 
     const [event, cancel] = seen;
     expect(event?.causationId).toBe(idOf(command));
@@ -269,7 +279,12 @@ describe("sending", () => {
     const next = placed();
     await app.publish(next, { metadata: metadataOf(event), source: "web" });
 
-    const said = { actorId: "bot-1", actorType: "expert", correlationId: "req-1", causationId: "job-1" };
+    const said = {
+      actorId: "bot-1",
+      actorType: "expert",
+      correlationId: "req-1",
+      causationId: "job-1",
+    };
     expect(metadataOf(event)).toMatchObject({ ...said, source: "cron" });
     expect(metadataOf(next)).toMatchObject({ ...said, source: "web" });
   });
@@ -309,7 +324,10 @@ describe("sending", () => {
     const handler = vi.fn(async () => {
       throw new Error("no");
     });
-    app.eventHandler(OrderPlaced, handler, { maxRetries: 2, retry: { initialMs: 1000, jitter: 0 } });
+    app.eventHandler(OrderPlaced, handler, {
+      maxRetries: 2,
+      retry: { initialMs: 1000, jitter: 0 },
+    });
     await app.start();
 
     const envelope = await app.publish(placed());
@@ -398,7 +416,9 @@ describe("sending", () => {
   test("dispatches wait for one of the handler's slots, in their order; nested ones never wait", async () => {
     const app = shop();
     const started: string[] = [];
-    const gates = new Map([place("1"), place("2"), place("3")].map(({ order_id }) => [order_id, gate()]));
+    const gates = new Map(
+      [place("1"), place("2"), place("3")].map(({ order_id }) => [order_id, gate()]),
+    );
     app.commandHandler(
       PlaceOrder,
       async ({ order_id }) => {
@@ -528,6 +548,9 @@ describe("handlers", () => {
     app.eventHandler(OrderPlaced, () => undefined);
     await app.start();
 
-    expect([...(await app.publish(placed())).handlers.keys()]).toEqual(["shop.confirm", "shop.handler_2"]);
+    expect([...(await app.publish(placed())).handlers.keys()]).toEqual([
+      "shop.confirm",
+      "shop.handler_2",
+    ]);
   });
 });

@@ -3,9 +3,9 @@ import { type } from "arktype";
 import {
   command,
   event,
-  idOf,
   InvalidPayloadError,
   InvalidTypeNameError,
+  idOf,
   metadataOf,
   NotStampedError,
   type as unchecked,
@@ -60,7 +60,15 @@ describe("a message", () => {
   });
 
   test("has its definition's defaults and transforms", () => {
-    const Noted = event("Shop.Noted", z.object({ note: z.string().default("none").transform((s) => s.trim()) }));
+    const Noted = event(
+      "Shop.Noted",
+      z.object({
+        note: z
+          .string()
+          .default("none")
+          .transform((s) => s.trim()),
+      }),
+    );
 
     expect(Noted({}).note).toBe("none");
     expect(Noted({ note: " x " }).note).toBe("x");
@@ -144,7 +152,8 @@ describe("bad input: a payload", () => {
 
     expect(problems(() => make({}))).toEqual(["order_id", "quantity"]);
     expect(problems(() => make({ order_id: 7, quantity: 1.5 }))).toEqual(["order_id", "quantity"]);
-    for (const input of [null, undefined, 1, "x", []]) expect(problems(() => make(input))).toEqual([""]);
+    for (const input of [null, undefined, 1, "x", []])
+      expect(problems(() => make(input))).toEqual([""]);
   });
 
   test("an asynchronous schema", () => {
@@ -164,7 +173,10 @@ describe("bad input: a payload", () => {
 
 describe("any Standard Schema will do", () => {
   test("valibot", () => {
-    const Placed = event("Shop.Placed", v.object({ id: v.string(), count: v.optional(v.number(), 1) }));
+    const Placed = event(
+      "Shop.Placed",
+      v.object({ id: v.string(), count: v.optional(v.number(), 1) }),
+    );
 
     expect({ ...Placed({ id: "7" }) }).toEqual({ id: "7", count: 1 });
     expect(problems(() => Placed({ id: 7 as unknown as string }))).toEqual(["id"]);
@@ -197,7 +209,10 @@ describe("unknown fields are ignored when a message is read", () => {
 
   test.each(Object.entries(schemas))("%s", async (_, schema) => {
     const Wide = event("Shop.Orders.Placed", z.object({ id: z.string(), more: z.number() }));
-    const Narrow = event<typeof schemas["zod object"]>("Shop.Orders.Placed", schema as typeof schemas["zod object"]);
+    const Narrow = event<(typeof schemas)["zod object"]>(
+      "Shop.Orders.Placed",
+      schema as (typeof schemas)["zod object"],
+    );
     const app = shop().addTypes(Narrow);
     await app.start();
 

@@ -237,14 +237,17 @@ const PLAIN = /^[^\p{Cc}]{1,255}$/u;
 const WORD = /^[a-z][a-z0-9_]{0,63}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
+const plain = (text: string | undefined): boolean =>
+  text === undefined || (typeof text === "string" && PLAIN.test(text));
+
 function check(fields: MetadataFields): MetadataFields {
   const { correlationId, causationId, actorId, actorType, source } = fields;
   if (
-    (correlationId === undefined || PLAIN.test(correlationId)) &&
-    (causationId === undefined || PLAIN.test(causationId)) &&
-    (actorId === undefined || PLAIN.test(actorId)) &&
-    (actorType === undefined || WORD.test(actorType)) &&
-    (source === undefined || PLAIN.test(source))
+    plain(correlationId) &&
+    plain(causationId) &&
+    plain(actorId) &&
+    plain(source) &&
+    (actorType === undefined || WORD.test(actorType))
   ) {
     return fields;
   }
