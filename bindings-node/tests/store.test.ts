@@ -5,10 +5,13 @@ import {
   InvalidStreamNameError,
   idOf,
   metadataOf,
+  NotCaughtUpError,
   type RawEvent,
   RevisionConflictError,
+  SubscriptionStoppedError,
   typeOf,
 } from "orkestra";
+import { TestApp } from "orkestra/testing";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import {
@@ -240,17 +243,29 @@ describe("logged events reach their handlers", () => {
       await app.start();
       await app.store.append("order", ["1", "2", "3"].map(placed));
 
+      const caughtUp = app.caughtUp("h", 3);
       if (poison === "stop") {
         await opened;
-        await expect
-          .poll(async () => (await app.health()).readers[0]?.stopped)
-          .toMatch(/at position 2: poison/);
-      } else await app.caughtUp("h", 3);
+        await expect(caughtUp).rejects.toThrow(SubscriptionStoppedError);
+        expect((await app.health()).readers[0]?.stopped).toMatch(/at position 2: poison/);
+      } else await caughtUp;
 
       expect(seen).toEqual(poison === "stop" ? ["1", "2"] : ["1", "2", "3"]);
       expect((await app.deadLetters.list()).total).toBe(poison === "park" ? 1 : 0);
       expect((await app.health()).ok).toBe(poison !== "stop");
     }
+  });
+
+  test("G05 waiting for a handler that does not get there is an error", async () => {
+    const app = new TestApp("shop").eventHandler(OrderPlaced, () => undefined, { name: "h" });
+    await app.start();
+
+    const waiting = app.caughtUp("h", 7, { timeoutMs: 100 }).catch((error: unknown) => error);
+    await app.clock.nextWake();
+    app.clock.advance(100);
+
+    expect(await waiting).toBeInstanceOf(NotCaughtUpError);
+    await app.close();
   });
 
   test("one that does not decode is a dead letter at once, and the rest goes on", async () => {

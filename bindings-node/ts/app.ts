@@ -394,6 +394,7 @@ export class Orkestra {
    * Waits until the subscription or event handler `name` has finished `position`.
    *
    * @throws {NotCaughtUpError} if it does not get there in `timeoutMs` milliseconds, by default 30,000.
+   * @throws {SubscriptionStoppedError} if its `poison` policy stops it before.
    */
   async caughtUp(
     name: string,
@@ -404,16 +405,17 @@ export class Orkestra {
     const { timeoutMs = 30_000 } = options;
     const route = this.#registry.routes.find((other) => other.name === name);
     const reader = route?.fullName ?? name;
+    const halted = this.#followers.find(({ state }) => state.name === reader)?.halted;
+    const late = new AbortController();
     const over = new AbortController();
-    let late = false;
-    const limit = this.#origin.clock.sleep(timeoutMs, over.signal).then(() => {
-      late = !over.signal.aborted;
-      over.abort();
-    });
-    await this.#bridge.run(() => this.#stores.caughtUp(reader, position), { signal: over.signal });
+    const limit = this.#origin.clock.sleep(timeoutMs, over.signal).then(() => late.abort());
+    const signal = halted === undefined ? late.signal : AbortSignal.any([late.signal, halted]);
+    await this.#bridge.run(() => this.#stores.caughtUp(reader, position), { signal });
+    const { aborted } = signal;
     over.abort();
     await limit;
-    if (!late) return;
+    if (!aborted) return;
+    halted?.throwIfAborted();
     const seconds = timeoutMs / 1000;
     throw new NotCaughtUpError(
       `subscription ${reader} did not reach position ${position} within ${seconds} s`,

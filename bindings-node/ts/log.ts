@@ -43,7 +43,8 @@ export class LogFollower {
   readonly #reader: LogReader;
   #position: number | null = null;
   #running = false;
-  #stopped: string | null = null;
+  #stopped: SubscriptionStoppedError | undefined;
+  readonly #halted = new AbortController();
   readonly #poison: Poison;
 
   constructor(host: LogHost, route: Route, start: Start, poison: Poison) {
@@ -56,7 +57,17 @@ export class LogFollower {
   /** Where it stands. */
   get state(): ReaderState {
     const { fullName: name } = this.#route;
-    return { name, position: this.#position, running: this.#running, stopped: this.#stopped };
+    return {
+      name,
+      position: this.#position,
+      running: this.#running,
+      stopped: this.#stopped?.message ?? null,
+    };
+  }
+
+  /** Aborted with a `SubscriptionStoppedError` when its `poison` policy stops it. */
+  get halted(): AbortSignal {
+    return this.#halted.signal;
   }
 
   /** Finds its place. */
@@ -99,14 +110,15 @@ export class LogFollower {
     const { fullName: name } = this.#route;
     const { position } = row;
     const message = `subscription ${name} stopped at position ${position}: ${reason}`;
-    this.#stopped = message;
-    this.#host.warn(message, new SubscriptionStoppedError(message, { name, position, reason }));
+    this.#stopped = new SubscriptionStoppedError(message, { name, position, reason });
+    this.#halted.abort(this.#stopped);
+    this.#host.warn(message, this.#stopped);
   }
 
   async #inOrder(rows: readonly Row[]): Promise<boolean> {
     const { bus, registry, closing, undecodable } = this.#host;
     for (const row of rows) {
-      if (closing.aborted || this.#stopped !== null) return false;
+      if (closing.aborted || this.#stopped !== undefined) return false;
       let event: Event;
       try {
         event = eventOf(row, registry.lookup);
@@ -123,7 +135,7 @@ export class LogFollower {
         if (this.#poison === "stop" && !(error instanceof RejectedError)) this.#stop(row, error);
       }
     }
-    if (closing.aborted || this.#stopped !== null) return false;
+    if (closing.aborted || this.#stopped !== undefined) return false;
     return true;
   }
 }
