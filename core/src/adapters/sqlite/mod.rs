@@ -8,6 +8,7 @@ mod dead_letter_store;
 mod delete;
 mod error;
 mod event_store;
+mod fork;
 mod gate;
 mod heads;
 mod lease_store;

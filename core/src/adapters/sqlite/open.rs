@@ -12,7 +12,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
     SqliteConfig,
-    error::{file_error, store_error},
+    error::{Failure, file_error, store_error},
+    fork::OpenFile,
     gate::{Gate, beside},
     schema,
 };
@@ -24,8 +25,19 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The write-ahead log is copied back into the file when it has this many pages (4 KiB each).
 const CHECKPOINT_PAGES: u32 = 4000;
 
-/// The writing connection, the database's full path and its gate.
-pub(super) fn open(config: &SqliteConfig) -> Result<(Connection, PathBuf, Gate), StoreError> {
+/// A database that was opened.
+pub(super) struct Opened {
+    /// The writing connection.
+    pub(super) conn: Connection,
+    /// The full path, links followed.
+    pub(super) path: PathBuf,
+    pub(super) gate: Gate,
+    /// To be kept as long as there is a connection.
+    pub(super) noted: OpenFile,
+}
+
+/// Opens the database and brings it up to date.
+pub(super) fn open(config: &SqliteConfig) -> Result<Opened, StoreError> {
     let asked = config.path.as_os_str();
     if asked.is_empty() || asked == ":memory:" {
         return Err(StoreError::InvalidArgument {
@@ -38,6 +50,7 @@ pub(super) fn open(config: &SqliteConfig) -> Result<(Connection, PathBuf, Gate),
     let name = path.display().to_string();
     let failed = |error| classify(&path, store_error(&name, error));
 
+    let noted = OpenFile::note(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -65,7 +78,12 @@ pub(super) fn open(config: &SqliteConfig) -> Result<(Connection, PathBuf, Gate),
          PRAGMA journal_size_limit = 67108864"
     ))
     .map_err(failed)?;
-    Ok((conn, real, gate))
+    Ok(Opened {
+        conn,
+        path: real,
+        gate,
+        noted,
+    })
 }
 
 /// A connection that only reads.
@@ -80,7 +98,7 @@ pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connect
     open().map_err(|e| store_error(&path.display().to_string(), e))
 }
 
-fn write_ahead(conn: &Connection, patience: Duration) -> Result<(), super::error::Failure> {
+fn write_ahead(conn: &Connection, patience: Duration) -> Result<(), Failure> {
     let mut waited = Duration::ZERO;
     loop {
         match conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get::<_, String>(0)) {

@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use super::{
     error::{Failure, store_error},
+    fork::OpenFile,
     names::Names,
     open::open_reader,
     reply::{Answer, Reply, reply},
@@ -68,19 +69,21 @@ impl Readers {
         }
     }
 
-    /// Starts `count` threads, which open their connections at their first read.
+    /// Starts `count` threads, which open their connections at their first read and keep `noted` as long as they have them.
     pub(super) fn start(
         self: &Arc<Self>,
         count: usize,
+        noted: &Arc<OpenFile>,
     ) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
         (0..count.max(1))
             .map(|_| {
-                let readers = Arc::clone(self);
+                let (readers, noted) = (Arc::clone(self), Arc::clone(noted));
                 self.state.lock().threads += 1;
                 thread::Builder::new()
                     .name("orkestra-read".into())
                     .spawn(move || {
                         readers.run();
+                        drop(noted);
                         readers.end();
                     })
                     .inspect_err(|_| self.state.lock().threads -= 1)

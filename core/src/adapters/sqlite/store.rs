@@ -16,7 +16,7 @@ use super::{
     SqliteConfig,
     error::{Failure, file_error},
     gate::Gate,
-    open,
+    open::{self, Opened},
     queue::{Queue, Size},
     reader::{Reader, Readers},
     reply::Reply,
@@ -66,10 +66,16 @@ impl SqliteStore {
     /// Opens the file, makes it if there is none, and brings its tables up to date. Blocks while it does.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`], [`StoreError::ReadOnly`], [`StoreError::DiskFull`], [`StoreError::NotADatabase`] (also for a database of
+    /// [`StoreError::CannotOpen`] (also in a fork of a process that had the file open), [`StoreError::ReadOnly`], [`StoreError::DiskFull`], [`StoreError::NotADatabase`] (also for a database of
     /// another application), [`StoreError::NewerSchema`]; [`StoreError::Locked`] (transient) while another program holds the file.
     pub fn open(config: SqliteConfig) -> Result<Self, StoreError> {
-        let (conn, path, gate) = open::open(&config)?;
+        let Opened {
+            conn,
+            path,
+            gate,
+            noted,
+        } = open::open(&config)?;
+        let noted = Arc::new(noted);
         let path: Arc<Path> = path.into();
         let failed = |e: std::io::Error| file_error(&path, &e);
         let mut owner = Owner::default();
@@ -99,11 +105,14 @@ impl SqliteStore {
             events: Arc::clone(&handle.events),
             checkpoints: Arc::clone(&handle.checkpoints),
         };
-        let mut threads = handle.readers.start(config.readers).map_err(failed)?;
+        let mut threads = handle
+            .readers
+            .start(config.readers, &noted)
+            .map_err(failed)?;
         threads.push(
             thread::Builder::new()
                 .name("orkestra-write".into())
-                .spawn(move || writer.run(conn))
+                .spawn(move || writer.run(conn, noted))
                 .map_err(failed)?,
         );
         *handle.threads.lock() = threads;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Statement};
 
 use super::{
     error::{concerns_all, store_error},
+    fork::OpenFile,
     gate::{Gate, Mark, Turn},
     heads::Heads,
     queue::{Queue, Request},
@@ -113,8 +114,11 @@ impl<'c> Tx<'c> {
 
 impl Writer {
     /// Works until the queue is closed and empty, then closes the connection.
-    pub(super) fn run(&self, conn: Connection) {
+    pub(super) fn run(&self, conn: Connection, noted: Arc<OpenFile>) {
+        // In the order in which they are to be dropped, last first.
         let _end = End(&self.queue);
+        let _noted = noted;
+        let conn = conn;
         match Tx::new(&conn, Arc::clone(&self.clock)) {
             Ok(mut tx) => {
                 while let Some(group) = self.queue.next_group() {
