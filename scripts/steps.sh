@@ -46,7 +46,12 @@ node_addon() {
 node_scripts() {
     node_packages
     once node_modules/.stamps/scripts package.json package-lock.json tsconfig.json bindings-node/ts \
-        bindings-node/tsconfig.esm.json bindings-node/tsconfig.cjs.json -- npm run --silent build
+        bindings-node/tsconfig.esm.json bindings-node/tsconfig.cjs.json -- compile_scripts
+}
+compile_scripts() {
+    # What a removed source left must not be packed.
+    rm -rf bindings-node/dist/esm bindings-node/dist/cjs
+    npm run --silent build
 }
 
 # node_package PROFILE: addon and scripts.
