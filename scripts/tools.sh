@@ -39,6 +39,17 @@ need_rust() {
     fi
     found=$(cargo --version | cut -d ' ' -f 2)
     at_least "$wanted" "$found" || die "Rust $wanted or later is needed, found $found: run 'rustup update stable'"
+    take_target
+}
+
+# Clones share cargo's build folder. For cargo the same crate in two clones is one crate, whose build is fresh if it is
+# newer than the sources: so the clone that comes next makes its sources newer, and the dependencies stay built.
+take_target() {
+    local owner=$CARGO_TARGET_DIR/.clone
+    [ "$(cat "$owner" 2>/dev/null)" != "$ROOT" ] || return 0
+    find . \( -name node_modules -o -name '.[!.]*' -o -name target \) -prune -o -name '*.rs' -exec touch {} +
+    mkdir -p "$CARGO_TARGET_DIR"
+    printf '%s\n' "$ROOT" >"$owner"
 }
 
 # Python with venv: the one on the machine, else Debian's; everything of ours goes into .venv.
