@@ -13,7 +13,7 @@ use pyo3::{
     types::{PyDict, PyString, PyTuple},
 };
 
-use crate::{convert, fastcall};
+use crate::{convert, fastcall, metadata::Metadata};
 
 /// What became of a published event.
 #[pyclass(frozen, module = "orkestra._orkestra")]
@@ -27,6 +27,7 @@ pub(crate) struct EventEnvelope {
     states: Mutex<Option<Vec<HandlerState>>>,
     /// Awaits what goes on behind; `None` when nothing does.
     settling: Mutex<Option<Py<PyAny>>>,
+    context: Mutex<Option<Py<PyDict>>>,
 }
 
 impl EventEnvelope {
@@ -42,6 +43,7 @@ impl EventEnvelope {
             published_at,
             states: Mutex::new(None),
             settling: Mutex::new(None),
+            context: Mutex::new(None),
         }
     }
 
@@ -77,8 +79,23 @@ impl EventEnvelope {
 
     /// The event's id.
     #[getter]
-    fn event_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+    fn id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
         fastcall::stamp_of(self.event.bind(py)).map(|stamp| convert::uuid(py, stamp.id))
+    }
+
+    /// The event's metadata.
+    #[getter]
+    fn metadata(&self, py: Python<'_>) -> Option<Metadata> {
+        fastcall::stamp_of(self.event.bind(py)).map(|stamp| Metadata(stamp.metadata()))
+    }
+
+    /// For middleware: what one leaves here the next one finds.
+    #[getter]
+    fn context(&self, py: Python<'_>) -> Py<PyDict> {
+        self.context
+            .lock()
+            .get_or_insert_with(|| PyDict::new(py).unbind())
+            .clone_ref(py)
     }
 
     /// When it was published, an aware `datetime` in UTC.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use orkestra::{aggregate::recorded_prefix, ports};
 use parking_lot::Mutex;
 use pyo3::{
-    PyTraverseError,
-    gc::PyVisit,
     prelude::*,
     types::{PyBytes, PyString},
 };
@@ -20,6 +18,8 @@ use crate::{
 };
 
 /// An event as it was recorded: with its stream, revision and position.
+///
+/// The garbage collector does not know it: the typed event, which is all it refers to, never refers back.
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug)]
 pub(crate) struct RecordedEvent {
@@ -122,15 +122,6 @@ impl RecordedEvent {
             self.core.position,
             self.core.id
         )
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(event) = self.event.try_lock()
-            && let Some(event) = event.as_ref()
-        {
-            visit.call(event)?;
-        }
-        Ok(())
     }
 }
 

@@ -73,6 +73,7 @@ class Bus(_orkestra.AppCore):
         self._around_send: list[Middleware] = []
         self._around_handle: list[Middleware] = []
         self._behind: set[concurrent.futures.Future[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._cut_short = Gate()
         self._loop_thread: LoopThread | None = None
@@ -151,7 +152,8 @@ class Bus(_orkestra.AppCore):
         if _running():
             task = asyncio.create_task(run())
             # The loop keeps weak references only.
-            done.add_done_callback(lambda _, task=task: None)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         else:
             self._loop().submit(run())
         return done
@@ -187,12 +189,12 @@ class Bus(_orkestra.AppCore):
     # Commands.
 
     def _command_route(self, command: object) -> Route:
-        kind = type(command)
         if not isinstance(command, Command):
+            kind = type(command)
             details = {"expected": "a command", "found": kind.__qualname__}
             message = f"expected a command, found {kind.__qualname__}"
             raise WrongKindError(message, details)
-        index = self._registry.command_handler(kind.__orkestra_type__.type_name)
+        index = self._registry.command_handler(command.__orkestra_type__.type_name)
         return self._routes[index]
 
     async def _slow_dispatch(self, call: Call[Any]) -> Any:

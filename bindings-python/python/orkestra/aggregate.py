@@ -188,7 +188,8 @@ class AggregateHost:
                     state = self._initial()
                     execution.started()
                 elif action == "load":
-                    page = await services.read_stream(stream, *details, False)
+                    first, size = details
+                    page = await services.read_stream(stream, first, size)
                     state = self._fold(page, state)
                     execution.folded(page)
                 elif action == "decide":
@@ -291,12 +292,12 @@ class AggregateHost:
         revision = 0
         while revision < first:
             size = min(1000, first - revision)
-            page = await services.read_stream(stream, revision, size, False)
+            page = await services.read_stream(stream, revision, size)
             state = self._fold(page, state)
             if page.end or len(page) == 0:
                 break
             revision += len(page)
-        page = await services.read_stream(stream, first, 1000, False)
+        page = await services.read_stream(stream, first, 1000)
         count = page.recorded_prefix(command_id)
         events = page.typed(count)
         last = page.revision_at(count - 1) if count else None

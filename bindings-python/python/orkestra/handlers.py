@@ -231,7 +231,7 @@ def _registration(
     inline: bool,
     start: Start,
 ) -> Registration:
-    label = name or getattr(function, "__qualname__", repr(function))
+    label = name or str(getattr(function, "__qualname__", repr(function)))
     if not callable(function):
         raise invalid_handler(label, f"expected a function, found {function!r}")
     if concurrency is not None and (

@@ -35,10 +35,7 @@ impl Options {
             let name = Bound::from_borrowed_ptr(py, ffi::PyTuple_GetItem(names, i));
             let value = Bound::from_borrowed_ptr(py, *values.offset(i));
             let name: String = name.extract().map_err(Err)?;
-            if !options
-                .set(&name, &value, method == "publish")
-                .map_err(Ok)?
-            {
+            if !options.set(&name, &value, method).map_err(Ok)? {
                 return Err(Err(PyTypeError::new_err(format!(
                     "{method}() got an unexpected keyword argument '{name}'"
                 ))));
@@ -51,14 +48,15 @@ impl Options {
     pub(super) fn from_dict(given: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut options = Self::default();
         for (name, value) in given {
-            options.set(&name.extract::<String>()?, &value, false)?;
+            options.set(&name.extract::<String>()?, &value, "dispatch")?;
         }
         Ok(options)
     }
 
-    fn set(&mut self, name: &str, value: &Bound<'_, PyAny>, event: bool) -> PyResult<bool> {
-        if event && matches!(name, "max_retries" | "timeout") {
-            return Ok(false);
+    fn set(&mut self, name: &str, value: &Bound<'_, PyAny>, method: &str) -> PyResult<bool> {
+        match (method, name) {
+            ("publish", "max_retries" | "timeout") | ("send", "timeout") => return Ok(false),
+            _ => {}
         }
         let known = matches!(
             name,

@@ -1,0 +1,743 @@
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Literal, final, overload
+
+from orkestra.messages import Command, Event
+from typing_extensions import Self, TypeVar
+
+__version__: str
+HANDLING: ContextVar[Call[Any]]
+
+_R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True, default=Any)
+
+@final
+class Call(Coroutine[Any, Any, _R_co], Generic[_R_co]):
+    """Something to await, or to ``wait()`` for."""
+
+    def __await__(self) -> Generator[Any, Any, _R_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    @overload
+    def throw(
+        self,
+        typ: type[BaseException],
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any: ...
+    @overload
+    def throw(
+        self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /
+    ) -> Any: ...
+    def close(self) -> None: ...
+    def wait(self, timeout: float | timedelta | None = None) -> _R_co:
+        """The result, for code without an event loop.
+
+        A synchronous handler runs in the caller's thread, an asynchronous one on the
+        app's own loop.
+
+        Args:
+            timeout: Seconds, or a ``timedelta``; not kept while a synchronous handler
+                runs. Default: no limit.
+
+        Raises:
+            WaitInLoopError: An event loop runs in this thread: await instead.
+            WaitTimeoutError: The time is over.
+        """
+    # The package's own.
+    __name__: str
+    __qualname__: str
+    @property
+    def app(self) -> Any: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def blocking(self) -> bool: ...
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def max_retries(self) -> int | None: ...
+    @property
+    def message(self) -> Any: ...
+    @property
+    def metadata(self) -> Metadata: ...
+    @property
+    def nested(self) -> bool: ...
+    @property
+    def routes(self) -> Any: ...
+    @property
+    def timeout(self) -> float | None: ...
+    def enter(self) -> None: ...
+    def leave(self) -> None: ...
+    def next_event_id(self) -> str | None: ...
+    def release(self) -> None: ...
+    def reset_events(self) -> None: ...
+    def stamp(self) -> None: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> Any: ...
+
+class AppCore:
+    """The native part of an app."""
+
+    def dispatch(
+        self,
+        command: Command[_R],
+        /,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        actor_id: str | None = None,
+        actor_type: str | None = None,
+        source: str | None = None,
+        metadata: Metadata | None = None,
+        max_retries: int | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Call[_R]:
+        """Sends a command to its handler and waits for the result, retries included.
+
+        Args:
+            command: The command. Each dispatch of one object is a new sending.
+            id: The command's id, a UUID. Default: a new one.
+            correlation_id: The chain it belongs to. Default: that of the message being
+                handled, else its own id.
+            causation_id: What caused it. Default: the message being handled.
+            actor_id: Who acts.
+            actor_type: ``user``, ``system`` (default), ``expert``, ``scheduler``, or
+                another lower-case word.
+            source: Where it comes from, for example ``web``.
+            metadata: All of these at once.
+            max_retries: Retries, whatever the handler says.
+            timeout: Seconds to wait; the command may be handled all the same.
+
+        Raises:
+            Exception: What the handler raised, when its retries are used up.
+            NoHandlerError: Nobody handles it.
+            RejectedError: The handler refused it.
+            DispatchTimeoutError: The time is over.
+        """
+
+    def send(
+        self,
+        command: Command[Any],
+        /,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        actor_id: str | None = None,
+        actor_type: str | None = None,
+        source: str | None = None,
+        metadata: Metadata | None = None,
+        max_retries: int | None = None,
+    ) -> Call[str]:
+        """Accepts a command and gives its id; it is handled behind.
+
+        Its failure is a dead letter. In process it is lost when the process ends first.
+
+        Raises:
+            NoHandlerError: Nobody handles it.
+        """
+
+    def publish(
+        self,
+        event: Event,
+        /,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        actor_id: str | None = None,
+        actor_type: str | None = None,
+        source: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> Call[EventEnvelope]:
+        """Hands an event to its handlers now, not stored.
+
+        Waits for the first attempt of each handler, one after another; retries go on
+        behind (``await envelope.settled()``). Never raises because a handler failed.
+        """
+
+@final
+class Metadata:
+    """Who sent a message, when, and what it belongs to. Immutable."""
+
+    def __new__(
+        cls,
+        *,
+        correlation_id: str,
+        causation_id: str | None = None,
+        actor_id: str | None = None,
+        actor_type: str = "system",
+        source: str | None = None,
+        issued_at: datetime,
+    ) -> Self: ...
+    @property
+    def correlation_id(self) -> str:
+        """Links a whole chain of messages."""
+    @property
+    def causation_id(self) -> str | None:
+        """The message that caused this one, ``None`` for the first of a chain."""
+    @property
+    def actor_id(self) -> str | None:
+        """Who acts."""
+    @property
+    def actor_type(self) -> str:
+        """``user``, ``system``, ``expert``, ``scheduler`` or another word."""
+    @property
+    def source(self) -> str | None:
+        """Where it came from."""
+    @property
+    def issued_at(self) -> datetime:
+        """When it was sent, UTC."""
+    def derive(self, causation_id: str, issued_at: datetime | None = None) -> Metadata:
+        """Metadata for a message caused by `causation_id`."""
+    def to_dict(self) -> dict[str, str | None]:
+        """The fields as they stand in JSON."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any, /) -> Self: ...
+
+@final
+class EventEnvelope:
+    """What became of a published event."""
+
+    def __new__(
+        cls, event: Any, handlers: tuple[Route, ...], published_at: int
+    ) -> Self: ...
+    @property
+    def event(self) -> Any:
+        """The event."""
+    @property
+    def id(self) -> str:
+        """The event's id."""
+    @property
+    def metadata(self) -> Metadata:
+        """The event's metadata."""
+    @property
+    def published_at(self) -> datetime:
+        """When it was published, UTC."""
+    @property
+    def status(
+        self,
+    ) -> Literal["published", "handled", "partially_handled", "failed"]:
+        """Where the event stands with all its handlers together."""
+    @property
+    def handlers(
+        self,
+    ) -> dict[str, Literal["pending", "processing", "succeeded", "failed", "skipped"]]:
+        """Each handler's state by its full name, ``<app>.<handler>``."""
+    @property
+    def context(self) -> dict[str, Any]:
+        """For middleware: what one leaves here the next one finds."""
+    def settled(self) -> Call[EventEnvelope]:
+        """Waits until no handler is tried again any more; gives this envelope."""
+    @property
+    def _settling(self) -> Any: ...
+    def record(self, index: int, state: str) -> None: ...
+    def settle_with(self, settling: Any) -> None: ...
+
+@final
+class RecordedEvent:
+    """An event as it was recorded: with its stream, revision and position."""
+
+    @property
+    def event(self) -> Any:
+        """The event as an object of its class; ``RawEvent`` for an unknown type.
+
+        Raises:
+            InvalidPayloadError: What is recorded does not fit the class.
+            NoUpcasterError: No upcaster leads to the version of the class.
+        """
+    @property
+    def id(self) -> str:
+        """The id."""
+    @property
+    def type(self) -> str:
+        """The type name."""
+    @property
+    def version(self) -> int:
+        """Schema version of the payload as it was recorded."""
+    @property
+    def stream(self) -> str:
+        """The stream."""
+    @property
+    def revision(self) -> int:
+        """0-based place in the stream."""
+    @property
+    def position(self) -> int:
+        """Place in the whole store: compare it, never add to it."""
+    @property
+    def data(self) -> bytes:
+        """The payload as recorded: JSON, UTF-8."""
+    @property
+    def metadata(self) -> Metadata:
+        """Who and why."""
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened, UTC."""
+
+@final
+class DeadLetter:
+    """A message given up on, for one handler."""
+
+    @property
+    def id(self) -> str:
+        """The entry's id: stays the same when the message fails again."""
+    @property
+    def handler(self) -> str:
+        """The full name of the handler, ``<app>.<handler>``."""
+    @property
+    def kind(self) -> Literal["command", "event"]:
+        """Command or event."""
+    @property
+    def message_id(self) -> str:
+        """The message's id."""
+    @property
+    def type_name(self) -> str:
+        """The message's type name."""
+    @property
+    def topic(self) -> str:
+        """The message's topic."""
+    @property
+    def body(self) -> bytes:
+        """The body as on the wire."""
+    @property
+    def requeueable(self) -> bool:
+        """Whether it can be handed to its handler again."""
+    @property
+    def reason(
+        self,
+    ) -> Literal["retries_exhausted", "not_retryable", "undecodable", "crash_limit"]:
+        """Why it was given up."""
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """The last error and its causes: ``type``, ``message``, ``trace``."""
+    @property
+    def attempts(self) -> int:
+        """Attempts in all."""
+    @property
+    def first_failed_at(self) -> datetime:
+        """When the first attempt failed, UTC."""
+    @property
+    def last_failed_at(self) -> datetime:
+        """When the last attempt failed, UTC."""
+    @property
+    def correlation_id(self) -> str:
+        """The message's correlation id."""
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the message belonged to."""
+    @property
+    def status(self) -> Literal["dead", "requeued"]:
+        """Where it stands."""
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The earlier times that it was given up, oldest first."""
+
+@final
+class Clock:
+    """A clock."""
+
+    @staticmethod
+    def system() -> Clock:
+        """The machine's clock."""
+    @staticmethod
+    def manual(start: datetime) -> Clock:
+        """A clock that stands still until it is advanced: for tests."""
+    def now(self) -> datetime:
+        """The time of day, UTC."""
+    def now_micros(self) -> int:
+        """The time of day in microseconds since 1970."""
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment."""
+    def sleep(self, seconds: float) -> Op[None]:
+        """Ends after `seconds`."""
+    def advance(self, seconds: float) -> None:
+        """Moves a manual clock on and wakes what is due."""
+    def next_wake(self) -> float | None:
+        """Seconds until a manual clock's earliest sleep ends."""
+
+@final
+class Ids:
+    """A source of ids and random draws."""
+
+    @staticmethod
+    def system() -> Ids:
+        """Ids from the operating system's randomness."""
+    @staticmethod
+    def manual(draw: float = 0.5) -> Ids:
+        """Ids that count 1, 2, 3, … and draws that are all `draw`: for tests."""
+    def next_id(self, clock: Clock) -> str:
+        """A new id for something that happens now."""
+    def draw(self) -> float:
+        """A draw from [0, 1)."""
+
+# The package's own from here on.
+
+@final
+class Op(Awaitable[_R_co], Generic[_R_co]):
+    def __await__(self) -> Generator[Any, Any, _R_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Gate:
+    def __new__(cls) -> Self: ...
+    @property
+    def is_open(self) -> bool: ...
+    def open(self) -> None: ...
+    def wait(self) -> Op[None]: ...
+
+@final
+class Stamp: ...
+
+@final
+class Route:
+    def __new__(
+        cls,
+        *,
+        handler: Callable[..., Any],
+        name: str,
+        info: Any,
+        wake: Callable[[Route], None],
+        is_async: bool,
+        anywhere: bool,
+        inline: bool,
+        wants_metadata: bool,
+        plain: bool,
+        limit: int,
+    ) -> Self: ...
+    @property
+    def handler(self) -> Callable[..., Any]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def info(self) -> Any: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def inline(self) -> bool: ...
+    @property
+    def wants_metadata(self) -> bool: ...
+    @property
+    def busy(self) -> int: ...
+    def acquire(self) -> bool: ...
+    def acquire_waiting(self) -> bool: ...
+    def release(self) -> None: ...
+    def set_waiting(self, waiting: int) -> None: ...
+
+@final
+class Policy:
+    def __new__(
+        cls,
+        *,
+        max_retries: int | None,
+        initial: float,
+        multiplier: float,
+        max_delay: float,
+        jitter: float,
+        retry_on: list[str],
+        give_up_on: list[str],
+    ) -> Self: ...
+    def delay(self, retry: int, draw: float) -> float: ...
+    def wants(self, error_types: list[str]) -> bool: ...
+
+_Answer = tuple[float | None, str | None]
+
+@final
+class Delivery:
+    def __new__(
+        cls, policy: Policy, *, command: bool, max_retries: int | None = None
+    ) -> Self: ...
+    @property
+    def attempts(self) -> int: ...
+    def begin(self) -> int: ...
+    def failed(
+        self,
+        error_types: list[str],
+        errors: list[tuple[str, str, str]],
+        clock: Clock,
+        ids: Ids,
+    ) -> _Answer: ...
+    def retry_after(
+        self, seconds: float, errors: list[tuple[str, str, str]], clock: Clock
+    ) -> _Answer: ...
+    def dead_letter(
+        self,
+        *,
+        reason: str,
+        handler: str,
+        message: Any,
+        type_name: str,
+        version: int,
+        topic: str,
+        payload: bytes | None,
+        max_retries: int | None,
+        clock: Clock,
+        ids: Ids,
+    ) -> DeadLetter: ...
+
+@final
+class Registry:
+    def __new__(cls, app: str, app_prefix: str | None = None) -> Self: ...
+    @property
+    def app(self) -> str: ...
+    @property
+    def app_prefix(self) -> str: ...
+    def add_type(self, class_: type[Any], /) -> int: ...
+    def type_names(self) -> list[str]: ...
+    def type_named(self, name: str) -> int | None: ...
+    def topic_for(self, type_name: str) -> str: ...
+    def add_handler(
+        self,
+        *,
+        command: bool,
+        name: str | None,
+        types: list[int],
+        patterns: list[str],
+        policy: Policy,
+        concurrency: int | None,
+        timeout: float | None,
+    ) -> int: ...
+    def handler(self, index: int) -> dict[str, Any]: ...
+    def command_handler(self, type_name: str) -> int: ...
+    def event_handlers(self, type_name: str) -> list[int]: ...
+    def decode(self, type_name: str, version: int | None, json: bytes) -> Any: ...
+
+@final
+class Plan:
+    def __new__(
+        cls,
+        *,
+        bus: str | None,
+        store: str | None,
+        state: str | None,
+        max_payload_bytes: int | None,
+        clock: Clock,
+        ids: Ids,
+    ) -> Self: ...
+    @property
+    def max_payload_bytes(self) -> int: ...
+    @property
+    def is_memory_only(self) -> bool: ...
+    def open(self, registry: Registry) -> Services: ...
+
+_Fields = tuple[int | None, int | None, bool]
+
+@final
+class Services:
+    def append(
+        self, app: AppCore, stream: str, events: Iterable[Any], expected: str | int
+    ) -> Op[_Fields]: ...
+    def append_many(
+        self, app: AppCore, appends: Sequence[tuple[str, Any, str | int]]
+    ) -> Op[list[_Fields]]: ...
+    def read_stream(
+        self,
+        stream: str,
+        from_revision: int | None,
+        limit: int,
+        backwards: bool = False,
+    ) -> Op[Page]: ...
+    def read_all(
+        self,
+        after: int | None,
+        limit: int,
+        topics: list[str] | None,
+        stream_prefix: str | None,
+    ) -> Op[Page]: ...
+    def head(self) -> Op[int | None]: ...
+    def find_event(self, id: str) -> Op[tuple[str, int, int] | None]: ...
+    def delete_stream(
+        self, stream: str, expecting: str | int, hard: bool
+    ) -> Op[bool]: ...
+    def load_snapshot(
+        self, stream: str
+    ) -> Op[tuple[tuple[int, int, bytes] | None, str | None]]: ...
+    def save_snapshot(
+        self,
+        stream: str,
+        revision: int,
+        schema_version: int,
+        state: bytes,
+        clock: Clock,
+    ) -> Op[None]: ...
+    def checkpoint(self, name: str) -> Op[int | None]: ...
+    def wait_for_checkpoint(
+        self, name: str, position: int, clock: Clock, seconds: float
+    ) -> Op[bool]: ...
+    def record_dead_letter(self, letter: DeadLetter) -> Op[DeadLetter]: ...
+    def list_dead_letters(
+        self,
+        *,
+        handler: str | None,
+        topic: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        text: str | None,
+        status: str | None,
+        limit: int,
+        offset: int,
+    ) -> Op[tuple[list[DeadLetter], int]]: ...
+    def get_dead_letter(self, id: str) -> Op[DeadLetter]: ...
+    def requeue_dead_letter(
+        self, id: str, body: bytes | None = None
+    ) -> Op[DeadLetter]: ...
+    def discard_dead_letter(self, id: str) -> Op[bool]: ...
+    def close(self) -> Op[None]: ...
+
+@final
+class Page:
+    def records(self) -> list[RecordedEvent]: ...
+    def typed(self, count: int | None = None) -> list[Any]: ...
+    def fold(self, evolve: Callable[[Any, Any], Any], state: Any) -> Any: ...
+    def recorded_prefix(self, command_id: str) -> int: ...
+    def revision_at(self, index: int) -> int | None: ...
+    @property
+    def last(self) -> int | None: ...
+    @property
+    def end(self) -> bool: ...
+    def __len__(self) -> int: ...
+
+@final
+class Reader:
+    def __new__(
+        cls,
+        services: Services,
+        *,
+        name: str | None,
+        handler: int | None = None,
+        topics: list[str] | None = None,
+        stream_prefix: str | None = None,
+        start: str | int,
+        batch_size: int,
+    ) -> Self: ...
+    def open(self) -> Op[None]: ...
+    def next(self) -> Op[Page]: ...
+    def try_next(self) -> Op[Page | None]: ...
+    def ack(self, position: int | None) -> Op[None]: ...
+
+@final
+class Execution:
+    def __new__(
+        cls,
+        command_id: str,
+        *,
+        snapshot_every: int | None,
+        schema_version: int,
+        conflict_retries: int,
+        cached: bool,
+        cached_revision: int | None,
+    ) -> Self: ...
+    __match_args__: ClassVar[tuple[str, ...]]
+    def action(self) -> tuple[Any, ...]: ...
+    @property
+    def revision(self) -> int | None: ...
+    def started(self) -> None: ...
+    def snapshot(
+        self, revision: int | None = None, schema_version: int = 0
+    ) -> bool: ...
+    def folded(self, page: Page) -> None: ...
+    def decided(self, events: int) -> None: ...
+    def refused(self) -> None: ...
+    def appended(
+        self, revision: int | None, position: int | None, repeated: bool
+    ) -> None: ...
+    def conflicted(self, stream: str, actual: int | None) -> bool: ...
+    def duplicate(self, stream: str, event_id: str) -> None: ...
+    def saved(self) -> None: ...
+    def found(self, event: tuple[str, int, int] | None) -> None: ...
+    def read_recorded(self, count: int, revision: int | None) -> None: ...
+
+def camelize(name: str) -> str: ...
+def catalogue() -> list[tuple[str, str, str, bool, list[str]]]: ...
+def decode_envelope(
+    body: bytes, received_at: datetime | None = None
+) -> dict[str, Any]: ...
+def either(clock: Clock, seconds: float, gate: Gate) -> Op[None]: ...
+def encode_command(
+    *,
+    type: str,
+    id: str,
+    payload: bytes,
+    metadata: Metadata,
+    status: str,
+    attempts: int,
+    max_retries: int | None,
+) -> bytes: ...
+def encode_event(
+    *,
+    type: str,
+    id: str,
+    version: int,
+    payload: bytes,
+    metadata: Metadata,
+    occurred_at: datetime,
+) -> bytes: ...
+def encode_payload(message: Any, max_bytes: int) -> bytes: ...
+def event_id_for(command_id: str, index: int) -> str: ...
+def find_slot(base: type[Any], instance: object, marker: object) -> None: ...
+def forked() -> None: ...
+def format_time(micros: int) -> str: ...
+def id_of(message: object, /) -> str:
+    """The id of a message that was sent, read or made from another one.
+
+    Raises:
+        NotStampedError: It was only constructed.
+    """
+
+def is_stamped(message: object, /) -> bool: ...
+def lane_of(stream: str, lanes: int) -> int: ...
+def mark_used(app: AppCore, used: bool) -> bool: ...
+def metadata_from_dict(fields: dict[str, str | None]) -> Metadata: ...
+def metadata_of(message: object, /) -> Metadata:
+    """The metadata of a message that was sent, read or made from another one.
+
+    Raises:
+        NotStampedError: It was only constructed.
+    """
+
+def new_command(
+    app: AppCore, command: Any, options: dict[str, Any]
+) -> Call[Any]: ...
+def new_handling(app: AppCore, message: Any, is_event: bool) -> Call[Any]: ...
+def new_id() -> str: ...
+def parse_time(text: str) -> int | None: ...
+def put_recorded_stamp(recorded: RecordedEvent, message: Any) -> None: ...
+def put_stamp(message: Any, id: str, at: datetime, metadata: Metadata) -> None: ...
+def seconds(value: float | timedelta, argument: str) -> float: ...
+def set_app_state(app: AppCore, *, plain: bool, closed: bool) -> None: ...
+def set_command_route(app: AppCore, class_: type[Any], route: Route, /) -> None: ...
+def set_event_routes(
+    app: AppCore,
+    class_: type[Any] | None,
+    routes: tuple[Route, ...] | None,
+    /,
+) -> None: ...
+def set_time_source(app: AppCore, clock: Clock, ids: Ids) -> None: ...
+def stamp_caused_by(message: Any, cause: Any) -> None: ...
+def stamp_decided(app: AppCore, command: Any, events: Sequence[Any]) -> None: ...
+def topic_matches(pattern: str, topic: str) -> bool: ...
+def topic_of(type_name: str, app_prefix: str) -> str: ...
+def underscore(segment: str) -> str: ...
+def wrap_coroutine(
+    app: AppCore | None,
+    name: str,
+    coroutine: Coroutine[Any, Any, _R],
+    needs_loop: bool,
+) -> Call[_R]: ...
