@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orkestra import _orkestra
-from orkestra._failures import rejected
 from orkestra.errors import (
     DuplicateEventError,
     InvalidAggregateError,
@@ -164,7 +163,7 @@ class AggregateHost:
         raise UnexpectedCommandError(message, details)
 
     async def execute(self, command: Command[Any], command_id: str) -> Executed[Any]:
-        """Executes a command that has been stamped."""
+        """Executes a command that has been stamped; a refusal is raised as it is."""
         services = self._app._services_or_refuse()  # noqa: SLF001 - the app's own part
         stream = self._stream_id(command)
         if not isinstance(stream, str):
@@ -196,9 +195,7 @@ class AggregateHost:
                     try:
                         decided = self._decided(self._decide(state, command))
                     except Exception as error:  # noqa: BLE001 - the answer if nothing is recorded
-                        refusal = rejected(error) if isinstance(error, Reject) else error
-                        if isinstance(error, Reject):
-                            refusal.__cause__ = error
+                        refusal = error
                         execution.refused()
                     else:
                         _orkestra.stamp_decided(self._app, command, decided)

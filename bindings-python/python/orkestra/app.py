@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from orkestra import _orkestra
 from orkestra._bus import Bus, Entry, logger
-from orkestra._failures import records
+from orkestra._failures import records, rejected
 from orkestra._orkestra import Clock, Ids, Route
 from orkestra._settings import setting
 from orkestra._times import to_seconds
@@ -33,7 +33,7 @@ from orkestra.errors import (
 )
 from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
 from orkestra.messages import Command, Message, RawEvent, id_of
-from orkestra.retry import RetryPolicy
+from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import EventStore
 from orkestra.subscriptions import LogFollower, Subscription
 
@@ -494,6 +494,8 @@ class Orkestra(Bus, Registrar):
         handling.enter()
         try:
             return await host.execute(command, handling.id)
+        except Reject as reject:
+            raise rejected(reject) from reject
         finally:
             handling.leave()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orkestra import Aggregate, Reject
-
 from flights.commands import (
     ArriveFlight,
     CancelFlight,
@@ -21,6 +19,7 @@ from flights.events import (
     FlightDiverted,
     FlightScheduled,
 )
+from orkestra import Aggregate, Reject
 
 if TYPE_CHECKING:
     from flights.commands import FlightCommand

@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orkestra import Orkestra
-
 from flights.board import Board
 from flights.events import FLIGHT_EVENTS
 from flights.replays import STREAM, ReplayFinished, ReplayStarted
+from orkestra import Orkestra
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orkestra import Orkestra
-
 from flights.aircraft import Aircraft
 from flights.board import Board
 from flights.commands import stream_of
@@ -17,6 +15,7 @@ from flights.events import FLIGHT_EVENTS
 from flights.progress import Progress
 from flights.replays import STREAM, ReplayFinished, ReplayStarted
 from flights.rows import ROWS, commands, rows
+from orkestra import Orkestra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,5 +95,6 @@ class _Rows:
             async with self._order[stream]:
                 for command in wanted:
                     answer = await self._app.dispatch(command)
-            self._revisions[stream] = answer["revision"]
+                    if (revision := answer["revision"]) is not None:
+                        self._revisions[stream] = revision
             self._progress.step()

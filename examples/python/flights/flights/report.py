@@ -22,10 +22,8 @@ def table(board: Board) -> str:
         [("all", board.total())],
     ]
     rows = [[_cells(name, tally) for name, tally in part] for part in parts]
-    widths = [
-        max(len(row[column]) for part in [[HEADER], *rows] for row in part)
-        for column in range(len(HEADER))
-    ]
+    every = [HEADER, *(row for part in rows for row in part)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     rule = "  ".join("-" * width for width in widths)
     out = [_line(HEADER, widths)]
     for part in rows:
