@@ -47,8 +47,10 @@ test_examples() {
     section Examples
     exists bindings-python/Cargo.toml && exists bindings-node/Cargo.toml &&
         exists examples/python/quickstart/main.py && exists examples/node/quickstart/main.mjs || return 0
+    must "python tools" python_packages test
     must "build both packages" build_both
-    step "quickstarts agree" scripts/quickstarts.sh
+    # Each quickstart against examples/quickstart.txt, flights against awk; `cargo test` and vitest run their own too.
+    step "pytest examples" env ORKESTRA_TEST_REQUIRE=flights "$PYTHON" -m pytest -q examples
     must "python tools" python_packages test
     must "the flights' data" flights_data
     step "flights agree" flights_agree
@@ -76,6 +78,7 @@ stubtest() {
 build_both() {
     python_package fast
     node_package fast
+    flights_data
 }
 
 [ $# -gt 0 ] || set -- rust python node examples packages
