@@ -57,7 +57,7 @@ impl DeadLetter {
 
     /// The message's type name.
     #[getter]
-    fn type_name(&self) -> &str {
+    fn r#type(&self) -> &str {
         &self.0.type_name
     }
 

@@ -40,6 +40,8 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::Plan>()?;
     module.add_class::<store::Services>()?;
     module.add_class::<subscription::Reader>()?;
+    module.add_class::<time::ManualClock>()?;
+    module.add_class::<time::ManualIds>()?;
     module.add_class::<time::PyClock>()?;
     module.add_class::<time::PyIds>()?;
     module.add_function(wrap_pyfunction!(convert::seconds, module)?)?;

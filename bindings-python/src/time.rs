@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use orkestra::clock::{
-    Clock, IdSource, ManualClock, ManualIds, SystemClock, SystemIds, Timestamp,
-    after_fork_in_child, derive_event_id,
+    Clock, IdSource, ManualClock as CoreManualClock, ManualIds as CoreManualIds, SystemClock,
+    SystemIds, Timestamp, after_fork_in_child, derive_event_id,
 };
 use pyo3::{prelude::*, types::PyString};
 use uuid::Uuid;
@@ -12,33 +12,21 @@ use uuid::Uuid;
 use crate::{convert, errors, runtime::Op};
 
 /// A clock.
-#[pyclass(frozen, module = "orkestra._orkestra", name = "Clock")]
+#[pyclass(frozen, subclass, module = "orkestra._orkestra", name = "Clock")]
 #[derive(Debug)]
-pub(crate) struct PyClock(pub(crate) Arc<dyn Clock>, Option<ManualClock>);
+pub(crate) struct PyClock(pub(crate) Arc<dyn Clock>);
 
 #[pymethods]
 impl PyClock {
     /// The machine's clock.
     #[staticmethod]
     fn system() -> Self {
-        Self(Arc::new(SystemClock::default()), None)
-    }
-
-    /// A clock that stands still at `start` until it is advanced.
-    #[staticmethod]
-    fn manual(start: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let clock = ManualClock::new(convert::timestamp(start)?);
-        Ok(Self(Arc::new(clock.clone()), Some(clock)))
+        Self(Arc::new(SystemClock::default()))
     }
 
     /// The time of day, UTC.
     fn now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         convert::datetime(py, self.0.now())
-    }
-
-    /// The time of day in microseconds since 1970.
-    fn now_micros(&self) -> i64 {
-        self.0.now().as_micros()
     }
 
     /// Seconds since some fixed moment.
@@ -56,26 +44,39 @@ impl PyClock {
             Ok(())
         })
     }
+}
 
-    /// Moves a manual clock on and wakes what is due.
-    fn advance(&self, py: Python<'_>, seconds: f64) {
-        if let Some(clock) = &self.1 {
-            let step = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            py.detach(|| clock.advance(step));
-        }
+/// A clock that stands still until it is told to move: for tests.
+#[pyclass(frozen, extends = PyClock, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct ManualClock(CoreManualClock);
+
+#[pymethods]
+impl ManualClock {
+    /// A clock that shows `start`, an aware `datetime`.
+    #[new]
+    fn new(start: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
+        let clock = CoreManualClock::new(convert::timestamp(start)?);
+        let base = PyClock(Arc::new(clock.clone()));
+        Ok(PyClassInitializer::from(base).add_subclass(Self(clock)))
     }
 
-    /// Seconds until a manual clock's earliest sleep ends, `None` when nothing sleeps.
+    /// Moves the time on (seconds or a `timedelta`) and wakes what is due.
+    fn advance(&self, py: Python<'_>, duration: &Bound<'_, PyAny>) -> PyResult<()> {
+        let seconds = convert::seconds(duration, "duration")?;
+        let step = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| self.0.advance(step));
+        Ok(())
+    }
+
+    /// Seconds until the earliest sleep ends, `None` when nothing sleeps.
     fn next_wake(&self) -> Option<f64> {
-        self.1
-            .as_ref()
-            .and_then(ManualClock::next_wake)
-            .map(|d| d.as_secs_f64())
+        self.0.next_wake().map(|d| d.as_secs_f64())
     }
 }
 
 /// A source of ids and random draws.
-#[pyclass(frozen, module = "orkestra._orkestra", name = "Ids")]
+#[pyclass(frozen, subclass, module = "orkestra._orkestra", name = "Ids")]
 #[derive(Debug)]
 pub(crate) struct PyIds(pub(crate) Arc<dyn IdSource>);
 
@@ -87,13 +88,6 @@ impl PyIds {
         Self(Arc::new(SystemIds::default()))
     }
 
-    /// Ids that count 1, 2, 3, … and draws that are all `draw`.
-    #[staticmethod]
-    #[pyo3(signature = (draw=0.5))]
-    fn manual(draw: f64) -> Self {
-        Self(Arc::new(ManualIds::with_draw(draw)))
-    }
-
     /// A new id for something that happens at the time of `clock`.
     fn next_id<'py>(&self, py: Python<'py>, clock: &PyClock) -> Bound<'py, PyString> {
         convert::uuid(py, self.0.next_id(clock.0.now()))
@@ -102,6 +96,22 @@ impl PyIds {
     /// A draw from [0, 1).
     fn draw(&self) -> f64 {
         self.0.draw()
+    }
+}
+
+/// Ids that count 1, 2, 3, … and draws that are all the same: for tests.
+#[pyclass(frozen, extends = PyIds, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct ManualIds;
+
+#[pymethods]
+impl ManualIds {
+    /// Every draw is `draw`, which lies in [0, 1).
+    #[new]
+    #[pyo3(signature = (draw=0.5))]
+    fn new(draw: f64) -> PyClassInitializer<Self> {
+        let base = PyIds(Arc::new(CoreManualIds::with_draw(draw)));
+        PyClassInitializer::from(base).add_subclass(Self)
     }
 }
 

@@ -17,10 +17,8 @@
 from orkestra import errors
 from orkestra._orkestra import (
     Call,
-    Clock,
     DeadLetter,
     EventEnvelope,
-    Ids,
     Metadata,
     RecordedEvent,
     __version__,
@@ -33,7 +31,7 @@ from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
-from orkestra.store import Append, Appended, EventStore
+from orkestra.store import Append, Appended, Store
 from orkestra.subscriptions import Subscription
 
 __all__ = [  # noqa: PLE0604 - the errors' own list is added
@@ -42,7 +40,6 @@ __all__ = [  # noqa: PLE0604 - the errors' own list is added
     "Append",
     "Appended",
     "Call",
-    "Clock",
     "Command",
     "CommandEnvelope",
     "DeadLetter",
@@ -50,11 +47,9 @@ __all__ = [  # noqa: PLE0604 - the errors' own list is added
     "DeadLetters",
     "Event",
     "EventEnvelope",
-    "EventStore",
     "Executed",
     "Handlers",
     "Health",
-    "Ids",
     "Metadata",
     "Orkestra",
     "RawEvent",
@@ -62,6 +57,7 @@ __all__ = [  # noqa: PLE0604 - the errors' own list is added
     "Reject",
     "RetryAfter",
     "RetryPolicy",
+    "Store",
     "Subscription",
     "__version__",
     "id_of",

@@ -305,7 +305,7 @@ class DeadLetter:
     def message_id(self) -> str:
         """The message's id."""
     @property
-    def type_name(self) -> str:
+    def type(self) -> str:
         """The message's type name."""
     @property
     def topic(self) -> str:
@@ -346,43 +346,45 @@ class DeadLetter:
     def history(self) -> list[dict[str, Any]]:
         """The earlier times that it was given up, oldest first."""
 
-@final
 class Clock:
     """A clock."""
 
     @staticmethod
     def system() -> Clock:
         """The machine's clock."""
-    @staticmethod
-    def manual(start: datetime) -> Clock:
-        """A clock that stands still until it is advanced: for tests."""
     def now(self) -> datetime:
         """The time of day, UTC."""
-    def now_micros(self) -> int:
-        """The time of day in microseconds since 1970."""
     def monotonic(self) -> float:
         """Seconds since some fixed moment."""
     def sleep(self, seconds: float) -> Op[None]:
         """Ends after `seconds`."""
-    def advance(self, seconds: float) -> None:
-        """Moves a manual clock on and wakes what is due."""
-    def next_wake(self) -> float | None:
-        """Seconds until a manual clock's earliest sleep ends."""
 
 @final
+class ManualClock(Clock):
+    """A clock that stands still until it is told to move: for tests."""
+
+    def __new__(cls, start: datetime) -> Self: ...
+    def advance(self, duration: float | timedelta) -> None:
+        """Moves the time on and wakes what is due."""
+    def next_wake(self) -> float | None:
+        """Seconds until the earliest sleep ends, ``None`` when nothing sleeps."""
+
 class Ids:
     """A source of ids and random draws."""
 
     @staticmethod
     def system() -> Ids:
         """Ids from the operating system's randomness."""
-    @staticmethod
-    def manual(draw: float = 0.5) -> Ids:
-        """Ids that count 1, 2, 3, … and draws that are all `draw`: for tests."""
     def next_id(self, clock: Clock) -> str:
         """A new id for something that happens now."""
     def draw(self) -> float:
         """A draw from [0, 1)."""
+
+@final
+class ManualIds(Ids):
+    """Ids that count 1, 2, 3, … and draws that are all the same: for tests."""
+
+    def __new__(cls, draw: float = 0.5) -> Self: ...
 
 # The package's own from here on.
 

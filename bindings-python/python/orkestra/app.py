@@ -34,7 +34,11 @@ from orkestra.errors import (
 from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
 from orkestra.messages import Command, Message, RawEvent, id_of
 from orkestra.retry import Reject, RetryPolicy
+<<<<<<< HEAD
 from orkestra.store import EventStore
+=======
+from orkestra.store import Store
+>>>>>>> 6c5ca00 (python: name the public classes as the surface does)
 from orkestra.subscriptions import LogFollower, Subscription
 
 if TYPE_CHECKING:
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from orkestra._bus import Middleware
-    from orkestra._orkestra import Call, RecordedEvent, Services
+    from orkestra._orkestra import Call, Metadata, RecordedEvent, Services
     from orkestra.handlers import Start
 
 __all__ = ["Health", "Orkestra"]
@@ -117,6 +121,11 @@ class Orkestra(Bus, Registrar):
         InvalidTypeNameError: The name cannot name an app.
     """
 
+    store: Store
+    """The event store."""
+    dead_letters: DeadLetters
+    """Messages given up on."""
+
     def __init__(
         self,
         name: str,
@@ -155,7 +164,7 @@ class Orkestra(Bus, Registrar):
         self._followers: list[LogFollower] = []
         self._home: asyncio.AbstractEventLoop | None = None
         self._set_up_bus(threads)
-        self.store = EventStore(self)
+        self.store = Store(self)
         self.dead_letters = DeadLetters(self)
 
     # Declaring.
@@ -243,7 +252,11 @@ class Orkestra(Bus, Registrar):
         self.add_types(*host.events)
 
         async def answer(command: Command[Any]) -> AggregateAnswer:
-            done = await host.execute(command, id_of(command))
+            try:
+                done = await host.execute(command, id_of(command))
+            except RejectedError as error:
+                # A refusal of the aggregate is one of the handler.
+                raise Reject(error.reason, error.data) from error
             return {"stream": done.stream, "revision": done.revision}
 
         for kind in host.commands:
@@ -454,9 +467,12 @@ class Orkestra(Bus, Registrar):
         command: Command[Any],
         *,
         id: str | None = None,  # noqa: A002 - the word everywhere
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
         actor_id: str | None = None,
         actor_type: str | None = None,
         source: str | None = None,
+        metadata: Metadata | None = None,
     ) -> Call[Executed[StateT]]:
         """Executes a command on an aggregate.
 
@@ -471,6 +487,9 @@ class Orkestra(Bus, Registrar):
         """
         options = {
             "id": id,
+            "correlation_id": correlation_id,
+            "causation_id": causation_id,
+            "metadata": metadata,
             "actor_id": actor_id,
             "actor_type": actor_type,
             "source": source,

@@ -101,6 +101,32 @@ class Message(BaseModel):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Takes our class keywords, which pydantic passes on."""
 
+    @classmethod
+    def from_command(cls, command: Command[Any], /, **payload: Any) -> Self:
+        """A message caused by ``command``, which was sent: stamped at once.
+
+        Inside a handler this happens by itself; this is for what is made elsewhere.
+
+        Raises:
+            NotStampedError: The command was never sent.
+        """
+        return cls._caused_by(command, payload)
+
+    @classmethod
+    def from_event(cls, event: Event, /, **payload: Any) -> Self:
+        """A message caused by ``event``, which was published or read.
+
+        Raises:
+            NotStampedError: The event was never published or recorded.
+        """
+        return cls._caused_by(event, payload)
+
+    @classmethod
+    def _caused_by(cls, cause: Message, payload: dict[str, Any]) -> Self:
+        made = cls(**payload)
+        _orkestra.stamp_caused_by(made, cause)
+        return made
+
 
 if TYPE_CHECKING:
 
@@ -164,32 +190,6 @@ class Event(Message):
             return function
 
         return register
-
-    @classmethod
-    def from_command(cls, command: Command[Any], /, **payload: Any) -> Self:
-        """An event caused by ``command``, which was sent: stamped at once.
-
-        Inside a handler this happens by itself; this is for what is made elsewhere.
-
-        Raises:
-            NotStampedError: The command was never sent.
-        """
-        return cls._caused_by(command, payload)
-
-    @classmethod
-    def from_event(cls, event: Event, /, **payload: Any) -> Self:
-        """An event caused by ``event``, which was published or read.
-
-        Raises:
-            NotStampedError: The event was never published or recorded.
-        """
-        return cls._caused_by(event, payload)
-
-    @classmethod
-    def _caused_by(cls, cause: Message, payload: dict[str, Any]) -> Self:
-        made = cls(**payload)
-        _orkestra.stamp_caused_by(made, cause)
-        return made
 
 
 class RawEvent:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orkestra.app import Orkestra
     from orkestra.messages import Event
 
-__all__ = ["Append", "Appended", "EventStore", "Expected", "Reading"]
+__all__ = ["Append", "Appended", "Expected", "Reading", "Store"]
 
 Expected = Union[Literal["any", "no_stream", "stream_exists"], int]
 """What an append asks of its stream: a word, or its last revision."""
@@ -107,7 +107,7 @@ class Reading(AsyncIterator["RecordedEvent"]):
             _orkestra.wrap_coroutine(None, "read", self._turn(), False).wait()
 
 
-class EventStore:
+class Store:
     """Streams of events: append to them, read one, read all.
 
     await app.store.append("order-7", [OrderPlaced(order_id="7")], expected="no_stream")

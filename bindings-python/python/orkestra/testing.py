@@ -1,7 +1,8 @@
 """Testing apps: an app in memory with a manual clock, and given / when / then.
 
-    async with make_app("shop") as app:
-        app.include(orders)
+    app = TestApp("shop")
+    app.include(orders)
+    async with app:
         await app.dispatch(PlaceOrder(product_id="sku_42", quantity=3))
         assert app.published == [OrderPlaced(order_id="o-1", quantity=3)]
 
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import Self
 
-from orkestra._orkestra import Clock, Ids
-from orkestra._times import to_seconds
+from orkestra._orkestra import ManualClock, ManualIds
 from orkestra.app import Orkestra
 from orkestra.envelopes import CommandEnvelope
 from orkestra.messages import Event
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orkestra.aggregate import Aggregate
     from orkestra.messages import Command
 
-__all__ = ["START", "Clock", "Given", "Ids", "Outcome", "TestApp", "given", "make_app"]
+__all__ = ["START", "Given", "ManualClock", "ManualIds", "Outcome", "TestApp", "given"]
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 """The time that a test begins at."""
@@ -64,13 +64,13 @@ class TestApp(Orkestra):
         draw: float = 0.5,
         **settings: Any,
     ) -> None:
-        self.clock = Clock.manual(start)
+        self.clock = ManualClock(start)
         super().__init__(
             name,
             bus="memory:",
             store=store,
             clock=self.clock,
-            ids=Ids.manual(draw),
+            ids=ManualIds(draw),
             **settings,
         )
         self.commands: list[CommandEnvelope] = []
@@ -102,7 +102,7 @@ class TestApp(Orkestra):
 
     def advance(self, duration: float | timedelta) -> None:
         """Moves the time on and wakes what is due."""
-        self.clock.advance(to_seconds(duration))
+        self.clock.advance(duration)
 
     async def advance_to_next(self) -> float:
         """Waits until something sleeps, then moves the time to its end.
@@ -114,11 +114,6 @@ class TestApp(Orkestra):
             await asyncio.sleep(0)
         self.clock.advance(left)
         return left
-
-
-def make_app(name: str = "test", **settings: Any) -> TestApp:
-    """An app in memory with captured messages and a manual clock."""
-    return TestApp(name, **settings)
 
 
 def given(
