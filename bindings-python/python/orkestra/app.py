@@ -34,11 +34,7 @@ from orkestra.errors import (
 from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
 from orkestra.messages import Command, Message, RawEvent, id_of
 from orkestra.retry import Reject, RetryPolicy
-<<<<<<< HEAD
-from orkestra.store import EventStore
-=======
 from orkestra.store import Store
->>>>>>> 6c5ca00 (python: name the public classes as the surface does)
 from orkestra.subscriptions import LogFollower, Subscription
 
 if TYPE_CHECKING:
