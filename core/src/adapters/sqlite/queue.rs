@@ -23,8 +23,8 @@ const MAX_REQUESTS: usize = 1_000;
 const MAX_EVENTS: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long the queue must not grow before its requests are taken: looks at it, and processor pauses between two looks.
-const QUIET_LOOKS: u32 = 8;
+/// How long others are waited for: looks at the queue, and processor pauses between two looks.
+const LOOKS: u32 = 8;
 const PAUSES: u32 = 32;
 
 /// How much a request writes.
@@ -80,6 +80,35 @@ where
     }
 }
 
+impl State {
+    /// Takes the first requests, as many as fit. The first of all fits always.
+    fn take(&mut self, taken: &mut Taken) -> Vec<Box<dyn Request>> {
+        let fitting = self
+            .requests
+            .iter()
+            .take_while(|request| {
+                let size = request.size();
+                let after = Taken {
+                    requests: taken.requests + 1,
+                    size: Size {
+                        events: taken.size.events + size.events,
+                        bytes: taken.size.bytes + size.bytes,
+                    },
+                };
+                let fits = taken.requests == 0
+                    || after.requests <= MAX_REQUESTS
+                        && after.size.events <= MAX_EVENTS
+                        && after.size.bytes <= MAX_BYTES;
+                if fits {
+                    *taken = after;
+                }
+                fits
+            })
+            .count();
+        self.requests.drain(..fitting).collect()
+    }
+}
+
 /// The writer's queue: first come, first served.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -89,11 +118,16 @@ pub(super) struct Queue {
     pushed: AtomicUsize,
 }
 
+/// What a transaction has taken so far.
+#[derive(Default)]
+pub(super) struct Taken {
+    requests: usize,
+    size: Size,
+}
+
 #[derive(Default)]
 struct State {
     requests: VecDeque<Box<dyn Request>>,
-    /// Whether the last transaction had several requests.
-    crowded: bool,
     closing: bool,
     closers: Vec<Answer<()>>,
     ended: bool,
@@ -143,7 +177,7 @@ impl Queue {
     }
 
     /// What the next transaction is to do, at least one request; `None` when nothing can come any more.
-    pub(super) fn next_group(&self) -> Option<Vec<Box<dyn Request>>> {
+    pub(super) fn next_group(&self, taken: &mut Taken) -> Option<Vec<Box<dyn Request>>> {
         let mut state = self.state.lock();
         while state.requests.is_empty() {
             if state.closing {
@@ -151,38 +185,32 @@ impl Queue {
             }
             self.filled.wait(&mut state);
         }
-        if state.crowded {
-            parking_lot::MutexGuard::unlocked(&mut state, || self.linger());
-        }
-        let mut total = Size::default();
-        let fitting = state
-            .requests
-            .iter()
-            .take(MAX_REQUESTS)
-            .take_while(|request| {
-                let first = total.events == 0 && total.bytes == 0;
-                let size = request.size();
-                total.events += size.events;
-                total.bytes += size.bytes;
-                first || total.events <= MAX_EVENTS && total.bytes <= MAX_BYTES
-            })
-            .count();
-        state.crowded = fitting > 1;
-        Some(state.requests.drain(..fitting).collect())
+        *taken = Taken::default();
+        Some(state.take(taken))
     }
 
-    /// Gives those who were just answered a few microseconds to come back, so that they share one commit and not two. Whoever takes
-    /// longer is not waited for: then it is better to commit while they work.
+    /// What came meanwhile and fits into the same transaction. If there are `several` who write, those who were answered by the last
+    /// transaction get a moment to come back.
+    pub(super) fn more(&self, taken: &mut Taken, several: bool) -> Vec<Box<dyn Request>> {
+        let more = self.state.lock().take(taken);
+        if !more.is_empty() || !several {
+            return more;
+        }
+        self.linger();
+        self.state.lock().take(taken)
+    }
+
+    /// Waits a few microseconds for others, so that they share one commit and not two. Whoever takes longer is not waited for: then it is
+    /// better to commit while they work.
     fn linger(&self) {
-        let first = self.pushed.load(Ordering::Relaxed);
-        let (mut seen, mut quiet) = (first, 0);
-        while quiet < QUIET_LOOKS && seen.wrapping_sub(first) < MAX_REQUESTS {
+        let before = self.pushed.load(Ordering::Relaxed);
+        for _ in 0..LOOKS {
+            if self.pushed.load(Ordering::Relaxed) != before {
+                return;
+            }
             for _ in 0..PAUSES {
                 std::hint::spin_loop();
             }
-            let pushed = self.pushed.load(Ordering::Relaxed);
-            quiet = if pushed == seen { quiet + 1 } else { 0 };
-            seen = pushed;
         }
     }
 

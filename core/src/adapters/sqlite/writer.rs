@@ -17,7 +17,7 @@ use super::{
     fork::OpenFile,
     gate::{Gate, Mark, Turn},
     heads::Heads,
-    queue::{Queue, Request},
+    queue::{Queue, Request, Taken},
     signal::Signal,
     watch::Owner,
 };
@@ -121,9 +121,11 @@ impl Writer {
         let conn = conn;
         match Tx::new(&conn, Arc::clone(&self.clock)) {
             Ok(mut tx) => {
-                while let Some(group) = self.queue.next_group() {
-                    // A foreign waker or allocator may panic; what was in hand is answered as it is dropped.
-                    if catch_unwind(AssertUnwindSafe(|| self.serve(&mut tx, group))).is_err() {
+                let mut work = Work::default();
+                while let Some(group) = self.queue.next_group(&mut work.taken) {
+                    // A foreign waker may panic; what was in hand is answered as it is dropped.
+                    let serve = || self.serve(&mut tx, group, &mut work);
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
                         tracing::error!("the writer panicked and goes on");
                         tx.undo();
                     }
@@ -138,12 +140,24 @@ impl Writer {
         }
     }
 
-    fn serve(&self, tx: &mut Tx<'_>, mut group: Vec<Box<dyn Request>>) {
+    fn serve(&self, tx: &mut Tx<'_>, mut group: Vec<Box<dyn Request>>, work: &mut Work) {
         let turn = self.gate.turn(self.busy_timeout);
         if !turn.held {
             let _ = tx.conn.busy_timeout(SHORT_WAIT.min(self.busy_timeout));
         }
-        let done = tx.within(|tx| group.iter_mut().try_for_each(|request| request.run(tx)));
+        let done = tx.within(|tx| {
+            let mut next = 0;
+            while next < group.len() {
+                group[next].run(tx)?;
+                next += 1;
+                if next == group.len() {
+                    // Others come while we work: they share the commit, which is what takes long.
+                    group.append(&mut self.queue.more(&mut work.taken, work.several));
+                }
+            }
+            Ok(())
+        });
+        work.several = group.len() > 1;
         let mut results = Vec::new();
         let (mut stored, mut moved) = (tx.stored, tx.moved);
         match done {
@@ -195,6 +209,15 @@ impl Writer {
     fn error(&self, error: rusqlite::Error) -> StoreError {
         store_error(&self.path.display().to_string(), error)
     }
+}
+
+/// What the writer knows about its work.
+#[derive(Default)]
+struct Work {
+    /// What the current transaction has taken from the queue.
+    taken: Taken,
+    /// Whether the last transaction had several requests.
+    several: bool,
 }
 
 /// However the thread ends, nobody waits for it in vain.
