@@ -102,8 +102,10 @@ describe("a message", () => {
     expect(metadataOf(further).correlationId).toBe(idOf(cause));
     expect(metadataOf(further).causationId).toBe(idOf(made));
     const id = idOf(further);
-    await app.dispatch(further);
+    await app.dispatch(further, { source: "cron" });
     expect(idOf(further)).toBe(id);
+    expect(metadataOf(further)).toMatchObject({ actorId: "user_123", source: "cron" });
+    expect(metadataOf(further).causationId).toBe(idOf(made));
     await app.dispatch(further);
     expect(idOf(further)).not.toBe(id);
   });

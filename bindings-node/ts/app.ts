@@ -134,7 +134,7 @@ export class Orkestra {
   readonly deadLetters: DeadLetters;
 
   readonly #origin: Origin;
-  readonly #bridge = new Bridge();
+  readonly #bridge = Bridge.here();
   readonly #stores: NativeStores;
   readonly #registry: Registry;
   readonly #deliveries: Deliveries;
@@ -532,7 +532,7 @@ export class Orkestra {
 
   // Within.
 
-  #sender(): Sender {
+  #sender(): Omit<Sender, "command"> {
     return {
       dispatchFrom: (command, options, from) => this.#bus.dispatch(command, options, from),
       sendFrom: (command, options, from) => this.#bus.send(command, options, from),

@@ -20,8 +20,16 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The tasks of one app that wait for the core. */
+/** The tasks of one thread that wait for the core. */
 export class Bridge {
+  static #here: Bridge | undefined;
+
+  /** The bridge of this thread, shared by its apps: a mailbox belongs to a loop. */
+  static here(): Bridge {
+    Bridge.#here ??= new Bridge();
+    return Bridge.#here;
+  }
+
   readonly native: NativeBridge = new native.Bridge(() => this.#drain());
   readonly #waiting = new Map<number, Waiting>();
   /** Keeps the process alive while somebody waits for the core; the native side never does. */

@@ -47,7 +47,7 @@ export interface BusOptions {
   readonly origin: Origin;
   readonly registry: Registry;
   readonly deliveries: Deliveries;
-  readonly sender: Sender;
+  readonly sender: Omit<Sender, "command">;
   /** Whether what handlers send is derived by itself. */
   readonly ambient: boolean;
   /** Throws unless the app is running. */
@@ -59,7 +59,9 @@ export class Bus {
   readonly #origin: Origin;
   readonly #registry: Registry;
   readonly #deliveries: Deliveries;
-  readonly #sender: Sender;
+  /** What sends for the handlers of commands, and for those of events. */
+  readonly #fromCommand: Sender;
+  readonly #fromEvent: Sender;
   readonly #ambient: boolean;
   readonly #guard: () => void;
   readonly #aroundSend: Middleware[] = [];
@@ -72,7 +74,8 @@ export class Bus {
     this.#origin = options.origin;
     this.#registry = options.registry;
     this.#deliveries = options.deliveries;
-    this.#sender = options.sender;
+    this.#fromCommand = { ...options.sender, command: true };
+    this.#fromEvent = { ...options.sender, command: false };
     this.#ambient = options.ambient;
     this.#guard = options.guard;
   }
@@ -127,7 +130,7 @@ export class Bus {
     maxRetries: number | undefined,
     inside: boolean,
   ): Promise<unknown> {
-    const context = new Context(this.#sender, stamp, true, 1);
+    const context = new Context(this.#fromCommand, stamp, 1);
     const failed = (failure: unknown): Promise<unknown> => {
       route.leave();
       const call = this.#caller(route, command, stamp, inside);
@@ -143,11 +146,8 @@ export class Bus {
     } catch (failure) {
       return failed(failure);
     }
-    if (!isThenable(returned)) {
-      route.leave();
-      return Promise.resolve(returned);
-    }
-    return (returned as Promise<unknown>).then(route.succeeded, failed);
+    const promise = returned instanceof Promise ? returned : Promise.resolve(returned);
+    return promise.then(route.succeeded, failed);
   }
 
   async #dispatchSlowly(
@@ -272,7 +272,7 @@ export class Bus {
         continue;
       }
       states[i] = "processing";
-      const context = new Context(this.#sender, stamp, false, 1);
+      const context = new Context(this.#fromEvent, stamp, 1);
       let failed: { failure: unknown } | undefined;
       route.active++;
       try {
@@ -382,7 +382,8 @@ export class Bus {
         envelope.status = "dispatched";
         envelope.attempts = attempt;
       }
-      const context = new Context(this.#sender, stamp, route.isCommand, attempt);
+      const sender = route.isCommand ? this.#fromCommand : this.#fromEvent;
+      const context = new Context(sender, stamp, attempt);
       const handle = async (): Promise<unknown> =>
         this.#ambient
           ? handling.run(context, route.call, message, stamp, context)
@@ -416,10 +417,19 @@ export class Bus {
     cause: Context | undefined,
   ): Metadata {
     const old = stampOf(command);
-    if (options === undefined && old !== undefined && Metadata.use(old)) return old;
+    if (old !== undefined && options?.id === undefined && Metadata.use(old)) {
+      return options === undefined ? old : this.#restamp(command, old, options);
+    }
     const id = options?.id === undefined ? undefined : checkId(options.id);
     const stamp = Metadata.stamp(this.#origin, cause?.metadata, id, options);
     Metadata.use(stamp);
+    setStamp(command, stamp);
+    return stamp;
+  }
+
+  /** A stamp that was never sent, with what the sender says on top. */
+  #restamp(command: Command, old: Metadata, options: SendOptions): Metadata {
+    const stamp = Metadata.amend(old, options);
     setStamp(command, stamp);
     return stamp;
   }

@@ -13,6 +13,8 @@ import type { Appended, AppendOptions } from "./store.js";
 
 /** What sends on behalf of a handler: the app. */
 export interface Sender {
+  /** Whether what it handles is a command, from whose id those of its events follow. */
+  readonly command: boolean;
   dispatchFrom(
     command: Command,
     options: DispatchOptions | undefined,
@@ -48,17 +50,19 @@ export class Context {
   readonly metadata: Metadata;
   /** 1 for the first call of the handler with this message. */
   readonly attempt: number;
-  /** @internal */
-  readonly command: boolean;
   readonly #app: Sender;
   #made = 0;
 
   /** @internal */
-  constructor(app: Sender, metadata: Metadata, command: boolean, attempt: number) {
+  constructor(app: Sender, metadata: Metadata, attempt: number) {
     this.#app = app;
     this.metadata = metadata;
-    this.command = command;
     this.attempt = attempt;
+  }
+
+  /** @internal */
+  get command(): boolean {
+    return this.#app.command;
   }
 
   /** @internal The number of the next event made here. */

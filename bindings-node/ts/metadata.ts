@@ -52,7 +52,8 @@ type Link = string | Metadata;
  */
 export class Metadata {
   readonly #origin: Origin;
-  readonly #time: number;
+  /** Milliseconds; of a message that was read, the text until somebody asks. */
+  #time: number | string;
   #id: string | undefined;
   #correlation: Link | undefined;
   #causation: Link | undefined;
@@ -64,7 +65,7 @@ export class Metadata {
   /** Set once a sending has used this stamp. */
   #sent = false;
 
-  private constructor(origin: Origin, time: number, id: string | undefined) {
+  private constructor(origin: Origin, time: number | string, id: string | undefined) {
     this.#origin = origin;
     this.#time = time;
     this.#id = id;
@@ -104,7 +105,7 @@ export class Metadata {
 
   /** When it was sent, UTC. */
   get issuedAt(): Date {
-    return new Date(this.#time);
+    return new Date(this.#millis());
   }
 
   /** Metadata for a message caused by `causationId`: correlation, actor and source stay, the time is new. */
@@ -131,6 +132,11 @@ export class Metadata {
   /** Readable in `console.log`. */
   [inspect.custom](_depth: number, options: object): string {
     return `Metadata ${inspect({ ...this.toJSON() }, options)}`;
+  }
+
+  #millis(): number {
+    if (typeof this.#time === "string") this.#time = millisOf(this.#time);
+    return this.#time;
   }
 
   #inherit(from: Metadata): void {
@@ -176,9 +182,19 @@ export class Metadata {
     return stamp;
   }
 
+  /** @internal The same message, with what its sender says on top. */
+  static amend(old: Metadata, fields: StampFields): Metadata {
+    const stamp = new Metadata(old.#origin, old.#time, Metadata.idOf(old));
+    stamp.#inherit(fields.metadata ?? old);
+    stamp.#causation = (fields.metadata ?? old).#causation;
+    stamp.#sent = old.#sent;
+    stamp.#say(check(fields));
+    return stamp;
+  }
+
   /** @internal The stamp of a message that was read. */
   static read(id: string, wire: WireMetadata): Metadata {
-    const stamp = new Metadata(SYSTEM, millisOf(wire.issued_at), id);
+    const stamp = new Metadata(SYSTEM, wire.issued_at, id);
     stamp.#correlation = wire.correlation_id;
     stamp.#causation = wire.causation_id ?? undefined;
     stamp.#actorId = wire.actor_id ?? undefined;
@@ -195,7 +211,7 @@ export class Metadata {
     stamp.#id =
       stamp.#index >= 0 && cause !== undefined
         ? native.eventIdOf(typeof cause === "string" ? cause : Metadata.idOf(cause), stamp.#index)
-        : stamp.#origin.ids.next(stamp.#time);
+        : stamp.#origin.ids.next(stamp.#millis());
     return stamp.#id;
   }
 
@@ -208,7 +224,7 @@ export class Metadata {
 
   /** @internal When the message was made: microseconds since 1970. */
   static micros(stamp: Metadata): number {
-    return Math.round(stamp.#time * 1000);
+    return Math.round(stamp.#millis() * 1000);
   }
 
   /** @internal What goes to the core: resolved fields and the time in microseconds. */
@@ -226,11 +242,18 @@ export class Metadata {
   }
 }
 
-/** Milliseconds, with a fraction to the microsecond, of an RFC 3339 time in UTC with six digits. */
+/** Milliseconds, with a fraction to the microsecond, of a time as the core writes it: `2026-03-27T12:00:00.000000Z`. */
 export function millisOf(time: string): number {
-  const whole = Date.parse(time);
-  const digits = /\.\d{3}(\d{3})Z$/.exec(time)?.[1];
-  return digits === undefined ? whole : whole + Number(digits) / 1000;
+  if (time.length !== 27) return Date.parse(time);
+  const day = Date.UTC(digits(time, 0, 4), digits(time, 5, 7) - 1, digits(time, 8, 10));
+  const minutes = digits(time, 11, 13) * 60 + digits(time, 14, 16);
+  return day + (minutes * 60 + digits(time, 17, 19)) * 1000 + digits(time, 20, 26) / 1000;
+}
+
+function digits(text: string, from: number, to: number): number {
+  let number = 0;
+  for (let at = from; at < to; at++) number = number * 10 + text.charCodeAt(at) - 48;
+  return number;
 }
 
 const PLAIN = /^[^\p{Cc}]{1,255}$/u;

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import { CorruptError, NoUpcasterError } from "./errors.js";
-import { type Event, type Model, payloadOf, rawEvent } from "./message.js";
+import { type Event, type Model, payloadOf, rawEvent, stampOf } from "./message.js";
 import { Metadata, millisOf, type WireMetadata } from "./metadata.js";
 import { encodePayload } from "./payload.js";
 import type { PayloadObject } from "./schema.js";
@@ -73,7 +73,7 @@ export function recordedOf(row: Row, lookup: Lookup): RecordedEvent {
     revision: safe(row.revision),
     position: safe(row.position),
     occurredAt: new Date(millisOf(row.occurred_at)),
-    metadata: Metadata.read(row.id, row.metadata),
+    metadata: stampOf(event) as Metadata,
   };
 }
 
