@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from _shop import payload
+
 from orkestra import Aggregate, Command, Event, Orkestra
 
 

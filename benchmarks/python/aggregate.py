@@ -72,6 +72,7 @@ class EventsourcingShop:
 async def orkestra(job: str) -> float:
     """The jobs with Orkestra: `app.execute`."""
     from _ours_aggregate import Order, change, make
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")

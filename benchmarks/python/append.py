@@ -75,6 +75,7 @@ def eventsourcing_put(writers: int) -> float:
 async def orkestra(writers: int) -> float:
     """`app.store.append` of one event, by concurrent tasks on one loop."""
     from _ours import OrderPlaced
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
@@ -98,6 +99,7 @@ async def orkestra(writers: int) -> float:
 def orkestra_threads(writers: int) -> float:
     """`app.store.append(…).wait()` of one event, in threads."""
     from _ours import OrderPlaced
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")

@@ -112,6 +112,7 @@ def blinker_sync() -> float:
 async def orkestra_async() -> float:
     """One command to its async handler."""
     from _ours import PlaceOrder
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store="memory:")
@@ -134,6 +135,7 @@ async def orkestra_async() -> float:
 async def orkestra_fresh() -> float:
     """A new command each time to its async handler."""
     from _ours import PlaceOrder
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store="memory:")
@@ -155,6 +157,7 @@ async def orkestra_fresh() -> float:
 def orkestra_sync() -> float:
     """One command to its sync handler, waited for in sync code."""
     from _ours import PlaceOrder
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store="memory:")

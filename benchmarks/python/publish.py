@@ -63,6 +63,7 @@ async def blinker() -> float:
 async def orkestra() -> float:
     """Five async event handlers of one app."""
     from _ours import OrderPlaced
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store="memory:")

@@ -51,6 +51,7 @@ def eventsourcing() -> float:
 async def orkestra() -> float:
     """`app.store.read_all()` as an async iterator of typed events."""
     from _ours import OrderPlaced
+
     from orkestra import Orkestra
 
     app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
