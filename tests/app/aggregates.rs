@@ -276,7 +276,71 @@ async fn a_cached_state_is_checked_at_the_append(store: Arc<Store>) {
     assert_eq!(app.execute::<Cached>(add(1)).await.unwrap().state, 1);
 }
 
+async fn a_cached_state_that_is_behind_refuses_nothing(store: Arc<Store>) {
+    let app = store.app().aggregate::<Cached>().start().await.unwrap();
+    app.execute::<Cached>(add(9)).await.unwrap();
+    let elsewhere = vec![raw(
+        9,
+        "Shop.Carts.Events.ItemAdded",
+        2,
+        r#"{"quantity":-5}"#,
+    )];
+    let events = app.store().unwrap();
+    let append = events.append(cart_7(), elsewhere, ExpectedRevision::Any);
+    append.await.unwrap();
+
+    let nothing = app.execute::<Cached>(add(0)).await.unwrap();
+    let added = app.execute::<Cached>(add(3)).await.unwrap();
+
+    assert_eq!((nothing.state, nothing.revision), (4, Some(1)));
+    assert_eq!((added.state, added.revision), (7, Some(2)));
+}
+
+/// Puts each item for itself.
+#[derive(Debug)]
+struct Single;
+
+impl Aggregate for Single {
+    const NAME: &'static str = "Single";
+    type State = i64;
+    type Command = AddItem;
+    type Event = ItemAdded;
+    fn initial() -> i64 {
+        0
+    }
+    fn stream_id(command: &AddItem) -> String {
+        Cart::stream_id(command)
+    }
+    fn decide(_: &i64, command: &AddItem) -> Result<Vec<ItemAdded>, Reject> {
+        Ok((0..command.quantity)
+            .map(|_| ItemAdded {
+                quantity: 1,
+                unit: "piece".into(),
+            })
+            .collect())
+    }
+    fn evolve(state: i64, event: &ItemAdded) -> i64 {
+        Cart::evolve(state, event)
+    }
+}
+
+async fn a22_the_answer_to_a_repetition_is_the_first_one_however_long(store: Arc<Store>) {
+    let app = store.app().aggregate::<Single>().start().await.unwrap();
+    let id = "019506b8-9d2a-7c3e-8f00-0123456789ab";
+    let first = app.execute::<Single>(add(1500)).id(id).await.unwrap();
+    app.execute::<Single>(add(1)).await.unwrap();
+
+    let second = app.execute::<Single>(add(1500)).id(id).await.unwrap();
+
+    assert!(second.repeated);
+    assert_eq!(second.revision, first.revision);
+    assert_eq!(second.events, first.events);
+    assert_eq!(second.state, first.state);
+}
+
 suite! {
+    a_cached_state_that_is_behind_refuses_nothing,
+    a22_the_answer_to_a_repetition_is_the_first_one_however_long,
     a_command_appends_what_was_decided,
     a21_recorded_events_of_older_schemas_are_upcast,
     an_event_of_a_newer_schema_is_an_error_not_a_guess,

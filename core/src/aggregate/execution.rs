@@ -6,12 +6,17 @@
 //!                              +------------------+
 //! nothing decided, refused, or stored already -> FindRecorded -> [ReadRecorded] -> Done / Refuse
 //! ```
+//!
+//! An append checks a cached state by its revision. A decision that appends nothing is checked by nobody, so it is made again after the tail
+//! was read.
 
 use uuid::Uuid;
 
 use crate::{
     clock::derive_event_id,
-    ports::{Appended, EventRef, ExpectedRevision, RecordedEvent, StoreError, StreamPage},
+    ports::{
+        Appended, EventRef, ExpectedRevision, MAX_BATCH, RecordedEvent, StoreError, StreamPage,
+    },
 };
 
 /// Events that one load reads at a time.
@@ -105,6 +110,8 @@ pub struct Execution {
     conflicts: u32,
     decided: usize,
     why: Why,
+    /// The state comes from a cache and nobody has looked whether the stream has gone on.
+    unchecked: bool,
 }
 
 impl Execution {
@@ -122,6 +129,7 @@ impl Execution {
             conflicts: 0,
             decided: 0,
             why: Why::Nothing,
+            unchecked: options.cached.is_some(),
         }
     }
 
@@ -159,7 +167,8 @@ impl Execution {
         usable.is_some()
     }
 
-    fn load(&self) -> Action {
+    fn load(&mut self) -> Action {
+        self.unchecked = false;
         Action::Load {
             from: self.revision.map_or(0, |r| r + 1),
             limit: PAGE,
@@ -202,7 +211,7 @@ impl Execution {
     pub fn decided(&mut self, events: usize) {
         self.decided = events;
         self.action = if events == 0 {
-            self.find(Why::Nothing)
+            self.nothing_to_append(Why::Nothing)
         } else {
             Action::Append {
                 expected: self
@@ -214,7 +223,15 @@ impl Execution {
 
     /// `decide` refused or failed.
     pub fn refused(&mut self) {
-        self.action = self.find(Why::Refused);
+        self.action = self.nothing_to_append(Why::Refused);
+    }
+
+    fn nothing_to_append(&mut self, why: Why) -> Action {
+        if self.unchecked {
+            self.load()
+        } else {
+            self.find(why)
+        }
     }
 
     fn find(&mut self, why: Why) -> Action {
@@ -281,7 +298,8 @@ impl Execution {
         self.action = match (event, self.why) {
             (Some(event), _) => Action::ReadRecorded {
                 from: event.revision,
-                limit: PAGE,
+                // What one command appended is one batch.
+                limit: MAX_BATCH,
             },
             (None, Why::Nothing) => Action::Done(Executed {
                 revision: self.revision,
@@ -332,6 +350,14 @@ mod tests {
             position: Some(Position(1)),
             repeated: false,
         })
+    }
+
+    /// An execution that has read the stream up to `revision`.
+    fn loaded(revision: Option<u64>) -> Execution {
+        let mut execution = Execution::new(options());
+        execution.started();
+        execution.folded(revision, revision, true);
+        execution
     }
 
     fn conflict(actual: Option<u64>) -> Result<Appended, StoreError> {
@@ -487,10 +513,7 @@ mod tests {
     #[test]
     fn a_command_that_was_executed_before_gets_the_recorded_answer() {
         for refuse in [true, false] {
-            let mut execution = Execution::new(ExecutionOptions {
-                cached: Some(Some(4)),
-                ..options()
-            });
+            let mut execution = loaded(Some(4));
             if refuse {
                 execution.refused();
             } else {
@@ -514,7 +537,7 @@ mod tests {
                 execution.action(),
                 Action::ReadRecorded {
                     from: 3,
-                    limit: PAGE
+                    limit: MAX_BATCH
                 }
             );
             execution.read_recorded(1, Some(3));
@@ -529,18 +552,12 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_when_nothing_is_recorded() {
-        let mut execution = Execution::new(ExecutionOptions {
-            cached: Some(None),
-            ..options()
-        });
+        let mut execution = loaded(None);
         execution.refused();
         execution.found(None);
         assert_eq!(execution.action(), Action::Refuse);
 
-        let mut execution = Execution::new(ExecutionOptions {
-            cached: Some(None),
-            ..options()
-        });
+        let mut execution = loaded(None);
         execution.decided(0);
         execution.found(None);
         let done = Executed {
@@ -549,5 +566,36 @@ mod tests {
             repeated: false,
         };
         assert_eq!(execution.action(), Action::Done(done));
+    }
+
+    #[test]
+    fn a_cached_state_is_brought_up_to_date_before_nothing_is_appended() {
+        for refuse in [true, false] {
+            let mut execution = Execution::new(ExecutionOptions {
+                cached: Some(Some(4)),
+                ..options()
+            });
+            let decide = |execution: &mut Execution| {
+                if refuse {
+                    execution.refused();
+                } else {
+                    execution.decided(0);
+                }
+            };
+            decide(&mut execution);
+            assert_eq!(
+                execution.action(),
+                Action::Load {
+                    from: 5,
+                    limit: PAGE
+                }
+            );
+            execution.folded(Some(6), Some(6), true);
+            assert_eq!(execution.action(), Action::Decide);
+
+            decide(&mut execution);
+
+            assert!(matches!(execution.action(), Action::FindRecorded { .. }));
+        }
     }
 }

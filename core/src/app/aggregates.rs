@@ -4,10 +4,11 @@ use std::{
     any::type_name,
     collections::HashMap,
     future::{Future, IntoFuture},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::AtomicU32},
 };
 
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -18,10 +19,12 @@ use super::{
 };
 use crate::{
     Error,
-    aggregate::{Action, AggregateError, Execution, ExecutionOptions, recorded_prefix},
+    aggregate::{Action, AggregateError, Execution, ExecutionOptions},
     clock::derive_event_id,
     message::{Event as EventData, MessageKind},
-    ports::{NewEvent, ReadStream, RecordedEvent, Snapshot, StreamName},
+    ports::{
+        Direction, NewEvent, ReadStream, RecordedEvent, Snapshot, StreamName, stream_events,
+    },
     telemetry::names,
 };
 
@@ -33,7 +36,8 @@ pub trait Aggregate: Sized + Send + Sync + 'static {
     const SNAPSHOT_EVERY: Option<u64> = None;
     /// The version of the state's shape; raise it when the shape changes, so that old snapshots are rebuilt.
     const SCHEMA_VERSION: u32 = 1;
-    /// Keep the states of this many streams folded. Default 0: none. They are checked by their revision at the append.
+    /// Keep the states of this many streams folded. Default 0: none. They are checked by their revision at the append, which says nothing of
+    /// a deletion: a stream that is deleted softly, or for good and grown again, goes on from the cached state until the app restarts.
     const CACHE: usize = 0;
     /// The state.
     type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -299,15 +303,9 @@ impl<A: Aggregate> Host<'_, A> {
                     let found = services.events.find_event(event_id).await?;
                     execution.found(found.filter(|e| *e.stream == **self.stream).as_ref());
                 }
-                Action::ReadRecorded { from, limit } => {
-                    let page = services
-                        .events
-                        .read_stream(self.stream.clone(), ReadStream::from(from).limit(limit))
-                        .await?;
-                    let count = recorded_prefix(self.handling.id, &page.events);
-                    let own = &page.events[..count];
-                    self.events = own.iter().map(Self::decode).collect::<Result<_, _>>()?;
-                    execution.read_recorded(count, own.last().map(|e| e.revision));
+                Action::ReadRecorded { from, .. } => {
+                    let last = self.read_as_recorded(from).await?;
+                    execution.read_recorded(self.events.len(), last);
                 }
                 Action::SaveSnapshot { revision } => {
                     self.save_snapshot(revision).await;
@@ -329,6 +327,38 @@ impl<A: Aggregate> Host<'_, A> {
                 }
             }
         }
+    }
+
+    /// The events that the command made from revision `from` on, and the state of then: the stream folded up to them. Returns the revision
+    /// of the last one.
+    async fn read_as_recorded(&mut self, from: u64) -> Result<Option<u64>, HandlerError> {
+        let events = Arc::clone(&self.app.inner.services.events);
+        let all = stream_events(
+            events,
+            self.stream.clone(),
+            None,
+            Direction::Forwards,
+            None,
+        );
+        let mut all = pin!(all);
+        let mut last = None;
+        self.state = A::initial();
+        self.events.clear();
+        let mut own = 0..;
+        while let Some(recorded) = all.next().await {
+            let recorded = recorded?;
+            let event = Self::decode(&recorded)?;
+            if recorded.revision >= from {
+                let expected = own.next().map(|n| derive_event_id(self.handling.id, n));
+                if expected != Some(recorded.id) {
+                    break;
+                }
+                last = Some(recorded.revision);
+                self.events.push(event.clone());
+            }
+            self.state = A::evolve(self.state.clone(), &event);
+        }
+        Ok(last)
     }
 
     fn decode(event: &RecordedEvent) -> Result<A::Event, HandlerError> {
