@@ -8,6 +8,7 @@ mod bus;
 mod dead_letters;
 mod log;
 mod shop;
+mod subscriptions;
 mod telemetry;
 
 /// Runs the named cases, each an `async fn(Store)`, on every store.
