@@ -475,7 +475,112 @@ async fn ids_that_are_no_ids_are_refused(store: Arc<Store>) {
     assert_eq!(error.code(), "ORK_MESSAGE_INVALID_METADATA");
 }
 
+/// Fails its first attempt with the product `late`, and notes what it has done.
+fn late_first(store: &Store) -> (orkestra::Builder, Arc<Mutex<Vec<String>>>) {
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let app = store.app().command_handler({
+        let done = Arc::clone(&done);
+        move |command: PlaceOrder, context: Context| {
+            let done = Arc::clone(&done);
+            async move {
+                if command.product_id == "late" && context.attempt() == 1 {
+                    return Err(RetryAfter(Duration::from_secs(60)).into());
+                }
+                done.lock().unwrap().push(command.product_id);
+                Ok(String::new())
+            }
+        }
+    });
+    (app, done)
+}
+
+fn late() -> PlaceOrder {
+    PlaceOrder {
+        product_id: "late".into(),
+    }
+}
+
+async fn a_command_that_waits_for_its_retry_holds_no_slot(store: Arc<Store>) {
+    let (app, done) = late_first(&store);
+    let app = app.concurrency(1).start().await.unwrap();
+    let waiting = app.send(late()).unwrap();
+    until(|| store.clock.next_wake().is_some()).await;
+
+    let other = app.dispatch(order()).into_future();
+    let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+
+    other.unwrap().unwrap();
+    store
+        .advance_until(|| done.lock().unwrap().len() == 2)
+        .await;
+    waiting.settled().await.unwrap();
+    assert_eq!(*done.lock().unwrap(), ["sku_42", "late"]);
+}
+
+async fn k20_when_the_caller_waits_no_more_the_command_is_still_handled(store: Arc<Store>) {
+    let (app, done) = late_first(&store);
+    let app = app.start().await.unwrap();
+    let answer = tokio::spawn({
+        let app = app.clone();
+        async move { app.dispatch(late()).timeout(Duration::from_secs(5)).await }
+    });
+    store.advance_until(|| answer.is_finished()).await;
+    assert_eq!(
+        answer.await.unwrap().unwrap_err().code(),
+        "ORK_BUS_DISPATCH_TIMEOUT"
+    );
+
+    store
+        .advance_until(|| !done.lock().unwrap().is_empty())
+        .await;
+
+    app.close().await.unwrap();
+}
+
+async fn k06_a_panic_is_the_failure_of_its_handler_alone(store: Arc<Store>) {
+    let (app, _) = failing(&store, 0);
+    let app = app
+        .event_handler("broken", |_: OrderPlaced, _: Context| async {
+            panic!("no mail today")
+        })
+        .max_retries(0)
+        .event_handler("sound", |_: OrderPlaced, _: Context| async { Ok(()) })
+        .start()
+        .await
+        .unwrap();
+
+    let published = app.publish(placed()).await.unwrap();
+
+    assert_eq!(published.settled().await, EventStatus::PartiallyHandled);
+    let page = app.dead_letters().list(DeadLetterFilter::default()).await;
+    assert_eq!(
+        page.unwrap().items[0].errors[0].message,
+        "the handler panicked: no mail today"
+    );
+}
+
+async fn closing_ends_the_wait_for_what_is_left_to_do(store: Arc<Store>) {
+    let app = store
+        .app()
+        .event_handler("failing", |_: OrderPlaced, _: Context| async {
+            Err(HandlerError::text("no mail today"))
+        })
+        .start()
+        .await
+        .unwrap();
+    let published = app.publish(placed()).await.unwrap();
+
+    app.close().await.unwrap();
+
+    let settled = tokio::time::timeout(Duration::from_secs(10), published.settled()).await;
+    assert_eq!(settled.unwrap(), EventStatus::Published);
+}
+
 suite! {
+    a_command_that_waits_for_its_retry_holds_no_slot,
+    k20_when_the_caller_waits_no_more_the_command_is_still_handled,
+    k06_a_panic_is_the_failure_of_its_handler_alone,
+    closing_ends_the_wait_for_what_is_left_to_do,
     k01_a_command_with_one_handler_gives_its_result,
     k02_a_command_without_a_handler_names_its_topic,
     k03_a_second_handler_for_a_command_is_an_error_at_registration,

@@ -8,11 +8,14 @@ use std::sync::{
 use orkestra::{
     Builder, Context, HandlerError,
     code::Coded,
-    ports::{DeadLetter, DeadLetterFilter, DeadLetterReason},
+    ports::{
+        DeadLetter, DeadLetterFilter, DeadLetterReason, DeleteMode, ExpectedRevision, NewEvent,
+        StreamName,
+    },
 };
 
 use crate::{
-    shop::{PlaceOrder, Store},
+    shop::{AddItem, Cart, PlaceOrder, Store},
     suite,
 };
 
@@ -156,7 +159,56 @@ async fn l08_dead_letters_survive_a_restart(store: Arc<Store>) {
     assert_eq!(page.total, usize::from(store.is_durable()));
 }
 
+async fn l07_a_payload_that_does_not_fit_leaves_the_entry_as_it_is(store: Arc<Store>) {
+    let (app, mended, seen) = breakable(&store);
+    let app = app.start().await.unwrap();
+    app.dispatch(order()).await.unwrap_err();
+    let letter = only(&app).await;
+
+    let wrong = app
+        .dead_letters()
+        .edit(letter.id, r#"{"sku":1}"#.into())
+        .await
+        .unwrap_err();
+
+    assert_eq!(wrong.code(), "ORK_MESSAGE_INVALID_PAYLOAD");
+    assert_eq!(only(&app).await, letter);
+    mended.store(true, Ordering::SeqCst);
+    assert!(app.dead_letters().requeue(letter.id).await.unwrap());
+    assert_eq!(seen.lock().unwrap().len(), 2);
+}
+
+async fn l03_a_command_of_an_aggregate_can_be_requeued(store: Arc<Store>) {
+    let app = store.app().aggregate::<Cart>().start().await.unwrap();
+    let events = Arc::clone(app.store().unwrap());
+    let cart = StreamName::new("cart-7").unwrap();
+    let unknown = NewEvent {
+        id: uuid::Uuid::from_u128(1),
+        type_name: "Shop.Carts.Events.CartPainted".into(),
+        version: 1,
+        data: "{}".into(),
+        metadata: "{}".into(),
+        occurred_at: orkestra::clock::Timestamp::from_micros(0),
+    };
+    let any = ExpectedRevision::Any;
+    let append = events.append(cart.clone(), vec![unknown], any);
+    append.await.unwrap();
+    let add = AddItem {
+        cart: "7".into(),
+        quantity: 1,
+    };
+    app.dispatch(add).await.unwrap_err();
+    let letter = only(&app).await;
+    assert!(letter.requeueable, "{:?}", letter.errors);
+    let delete = events.delete_stream(cart, any, DeleteMode::Hard);
+    delete.await.unwrap();
+
+    assert!(app.dead_letters().requeue(letter.id).await.unwrap());
+}
+
 suite! {
+    l07_a_payload_that_does_not_fit_leaves_the_entry_as_it_is,
+    l03_a_command_of_an_aggregate_can_be_requeued,
     l01_a_dead_letter_says_what_happened,
     l03_requeueing_keeps_the_id_and_removes_the_entry,
     l06_a_requeued_message_that_fails_again_is_one_entry_with_history,

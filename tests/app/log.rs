@@ -10,11 +10,11 @@ use std::{
 
 use futures_util::StreamExt;
 use orkestra::{
-    Builder, Context, HandlerError,
+    Builder, Context, HandlerError, Orkestra,
     code::Coded,
     ports::{
-        DeadLetterFilter, Direction, ExpectedRevision, NewEvent, Position, ReadAll, StreamName,
-        all_events, stream_events,
+        DeadLetter, DeadLetterFilter, DeadLetterReason, Direction, ExpectedRevision, NewEvent,
+        Position, ReadAll, StreamName, all_events, stream_events,
     },
     subscription::{LEASE, Poison, Start, SubscriptionOptions},
 };
@@ -368,10 +368,159 @@ async fn reading_as_a_stream_gives_all_events_page_by_page(store: Arc<Store>) {
     app.close().await.unwrap();
 }
 
+fn raw(n: u128, metadata: &'static str) -> NewEvent {
+    NewEvent {
+        id: uuid::Uuid::from_u128(n),
+        type_name: "Shop.Carts.Events.ItemAdded".into(),
+        version: 3,
+        data: r#"{"quantity":1,"unit":"piece"}"#.into(),
+        metadata: metadata.into(),
+        occurred_at: orkestra::clock::Timestamp::from_micros(0),
+    }
+}
+
+/// Appends to cart 7 and returns the position of the last event.
+async fn append(app: &Orkestra, events: Vec<NewEvent>) -> Position {
+    let stream = StreamName::new("cart-7").unwrap();
+    let store = app.store().unwrap();
+    let appended = store.append(stream, events, ExpectedRevision::Any).await;
+    appended.unwrap().position.unwrap()
+}
+
+async fn parked(app: &Orkestra) -> Vec<DeadLetter> {
+    let page = app.dead_letters().list(DeadLetterFilter::default()).await;
+    page.unwrap().items
+}
+
+async fn e09_a_handler_that_panics_parks_its_event_and_goes_on(store: Arc<Store>) {
+    let app = store
+        .app()
+        .event_handler("picky", |_: ItemAdded, context: Context| async move {
+            assert_eq!(context.message_id().as_u128(), 2, "not this one");
+            Ok(())
+        })
+        .max_retries(0)
+        .start()
+        .await
+        .unwrap();
+    let last = append(&app, vec![raw(1, "{}"), raw(2, "{}")]).await;
+
+    app.caught_up("picky", last, Duration::from_secs(60))
+        .await
+        .unwrap();
+
+    assert_eq!(parked(&app).await.len(), 1);
+    app.close().await.unwrap();
+}
+
+async fn e09_an_event_with_damaged_metadata_is_parked(store: Arc<Store>) {
+    let seen = Seen::default();
+    let app = counting(&store, &seen).start().await.unwrap();
+    let damaged = raw(1, r#"{"correlation_id":7}"#);
+    let last = append(&app, vec![damaged, raw(2, "{}")]).await;
+
+    app.caught_up("count", last, Duration::from_secs(60))
+        .await
+        .unwrap();
+
+    assert_eq!(seen.lock().unwrap().len(), 1);
+    let letters = parked(&app).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].reason, DeadLetterReason::Undecodable);
+    assert_eq!(letters[0].message_id.as_u128(), 1);
+    app.close().await.unwrap();
+}
+
+async fn e09_an_event_that_cannot_be_parked_is_not_passed_over(store: Arc<Store>) {
+    let app = poisoned(&store, Poison::Park).start().await.unwrap();
+    let Some(by_hand) = store.by_hand() else {
+        return;
+    };
+    by_hand
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON orkestra_dead_letters \
+             BEGIN SELECT raise(ABORT, 'no room'); END",
+        )
+        .unwrap();
+    let last = append(&app, vec![raw(1, "{}")]).await;
+    let checkpoints = &app.services().checkpoints;
+    until(|| store.clock.next_wake() == Some(Duration::from_millis(500))).await;
+    let checkpoint = checkpoints.load("shop.picky".into()).await.unwrap();
+    assert_eq!(checkpoint.and_then(|c| c.position), None);
+
+    by_hand.execute_batch("DROP TRIGGER full").unwrap();
+    let checkpoints = Arc::clone(checkpoints);
+    let reached =
+        tokio::spawn(async move { checkpoints.wait_until("shop.picky".into(), last).await });
+    store.advance_until(|| reached.is_finished()).await;
+    assert_eq!(parked(&app).await.len(), 1);
+    app.close().await.unwrap();
+}
+
+async fn e09_a_stop_holds_though_the_checkpoint_cannot_be_saved(store: Arc<Store>) {
+    let app = store
+        .app()
+        .event_handler("picky", |_: ItemAdded, context: Context| async move {
+            match context.message_id().as_u128() {
+                1 => Ok(()),
+                _ => Err(HandlerError::text("not this one")),
+            }
+        })
+        .max_retries(0)
+        .poison(Poison::Stop)
+        .start()
+        .await
+        .unwrap();
+    if let Some(by_hand) = store.by_hand() {
+        by_hand
+            .execute_batch(
+                "CREATE TRIGGER stuck BEFORE INSERT ON orkestra_checkpoints \
+                 BEGIN SELECT raise(ABORT, 'no room'); END",
+            )
+            .unwrap();
+    }
+
+    append(&app, vec![raw(1, "{}"), raw(2, "{}")]).await;
+
+    store
+        .advance_until(|| !app.stopped_subscriptions().is_empty())
+        .await;
+    app.close().await.unwrap();
+}
+
+async fn an_app_that_cannot_start_leaves_nothing_running(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+    app.close().await.unwrap();
+    let Some(by_hand) = store.by_hand() else {
+        return;
+    };
+    by_hand
+        .execute_batch(
+            "CREATE TRIGGER stuck BEFORE INSERT ON orkestra_checkpoints \
+             WHEN NEW.name = 'shop.second' BEGIN SELECT raise(ABORT, 'no room'); END",
+        )
+        .unwrap();
+    let seen = Seen::default();
+
+    let error = counting(&store, &seen)
+        .event_handler("second", |_: ItemAdded, _: Context| async { Ok(()) })
+        .start()
+        .await
+        .unwrap_err();
+
+    assert_eq!(error.code(), "ORK_STORE_UNAVAILABLE");
+    until(|| Arc::strong_count(&seen) == 1).await;
+}
+
 suite! {
     e04_reading_on_does_not_acknowledge_what_was_handed_out,
     e06_of_two_processes_one_handles_and_the_other_takes_over,
     e07_an_owner_that_slept_past_its_lease_cannot_move_the_checkpoint,
+    e09_a_handler_that_panics_parks_its_event_and_goes_on,
+    e09_an_event_with_damaged_metadata_is_parked,
+    e09_an_event_that_cannot_be_parked_is_not_passed_over,
+    e09_a_stop_holds_though_the_checkpoint_cannot_be_saved,
+    an_app_that_cannot_start_leaves_nothing_running,
     e09_a_poison_event_is_skipped_when_asked,
     e09_a_poison_event_stops_the_subscription_when_asked,
     who_does_not_catch_up_in_time_is_told,

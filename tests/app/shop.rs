@@ -124,6 +124,12 @@ impl Store {
         self.folder.is_some()
     }
 
+    /// A connection to the file beside the app's own, to put something in its way; `None` in memory.
+    pub(crate) fn by_hand(&self) -> Option<rusqlite::Connection> {
+        let folder = self.folder.as_ref()?;
+        Some(rusqlite::Connection::open(folder.path().join("shop.db")).unwrap())
+    }
+
     /// An app on this store, with a clock that stands still and draws of one half.
     pub(crate) fn app(&self) -> Builder {
         Orkestra::builder("shop")

@@ -22,9 +22,7 @@ use crate::{
     aggregate::{Action, AggregateError, Execution, ExecutionOptions},
     clock::derive_event_id,
     message::{Event as EventData, MessageKind},
-    ports::{
-        Direction, NewEvent, ReadStream, RecordedEvent, Snapshot, StreamName, stream_events,
-    },
+    ports::{Direction, NewEvent, ReadStream, RecordedEvent, Snapshot, StreamName, stream_events},
     telemetry::names,
 };
 
@@ -333,13 +331,7 @@ impl<A: Aggregate> Host<'_, A> {
     /// of the last one.
     async fn read_as_recorded(&mut self, from: u64) -> Result<Option<u64>, HandlerError> {
         let events = Arc::clone(&self.app.inner.services.events);
-        let all = stream_events(
-            events,
-            self.stream.clone(),
-            None,
-            Direction::Forwards,
-            None,
-        );
+        let all = stream_events(events, self.stream.clone(), None, Direction::Forwards, None);
         let mut all = pin!(all);
         let mut last = None;
         self.state = A::initial();

@@ -12,12 +12,11 @@ use tokio::sync::Semaphore;
 
 use super::{
     Aggregate, AggregateAnswer, Command, CommandSet, Context, EventSet, HandlerError, Inner,
-    Listener, Message, Middleware, Orkestra, Registered, Settings,
-    handler::{BoxFuture, Erased, Inbound, erase_event},
+    Listener, Middleware, Orkestra, Registered, Settings,
+    handler::{BoxFuture, Check, Erased, Inbound, erase_event},
     log::LogReader,
     services::Plan,
     spec_of,
-    typed::encode,
 };
 use crate::{
     Error,
@@ -49,6 +48,7 @@ struct Pending {
     start: Start,
     poison: Poison,
     call: Erased,
+    check: Check,
 }
 
 /// Collects what an app is made of. Mistakes are reported by [`Builder::start`].
@@ -143,7 +143,7 @@ impl Builder {
         F: Fn(C, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<C::Output, HandlerError>> + Send + 'static,
     {
-        self.learn_command::<C>();
+        self.learn_commands::<C>();
         let call: Erased = Arc::new(move |inbound, context| {
             let command = match &inbound {
                 Inbound::Typed(value) => Ok(value.downcast_ref::<C>().cloned()),
@@ -171,6 +171,9 @@ impl Builder {
             start: Start::Now,
             poison: Poison::Park,
             call,
+            check: Arc::new(|data| {
+                <C as CommandSet>::from_json(&data.type_name, &data.data).map(drop)
+            }),
         });
         self
     }
@@ -193,6 +196,9 @@ impl Builder {
             start: Start::Now,
             poison: Poison::Park,
             call: erase_event(handler),
+            check: Arc::new(|data| {
+                S::from_json(&data.type_name, data.version, &data.data).map(drop)
+            }),
         });
         self
     }
@@ -224,6 +230,7 @@ impl Builder {
             start: Start::Now,
             poison: Poison::Park,
             call,
+            check: Arc::new(|_| Ok(())),
         });
         self
     }
@@ -234,6 +241,7 @@ impl Builder {
             self.types.push(spec);
         }
         self.learn_events::<A::Event>();
+        self.learn_commands::<A::Command>();
         for spec in A::Command::types() {
             let call: Erased = Arc::new(move |inbound, context: Context| {
                 let command = match &inbound {
@@ -261,6 +269,9 @@ impl Builder {
                 start: Start::Now,
                 poison: Poison::Park,
                 call,
+                check: Arc::new(|data| {
+                    A::Command::from_json(&data.type_name, &data.data).map(drop)
+                }),
             });
         }
         self.aggregates.insert(
@@ -344,16 +355,14 @@ impl Builder {
         self
     }
 
-    fn learn_command<C: Command>(&mut self) {
-        self.learn::<C>(1);
-    }
-
-    fn learn<M: Message>(&mut self, version: u32) {
-        let encoder: Encode = Arc::new(move |value, limits| {
-            let message = value.downcast_ref::<M>()?;
-            Some(encode(message, limits).map(|bytes| (version, bytes)))
-        });
-        self.encoders.insert(M::TYPE_NAME.to_owned(), encoder);
+    fn learn_commands<S: CommandSet>(&mut self) {
+        for spec in S::types() {
+            let encoder: Encode = Arc::new(|value, limits| {
+                let command = S::from_typed(value)?;
+                Some(command.to_json(limits).map(|(_, bytes)| (1, bytes)))
+            });
+            self.encoders.insert(spec.type_name, encoder);
+        }
     }
 
     fn learn_events<S: EventSet>(&mut self) {
@@ -416,6 +425,7 @@ impl Builder {
                 index,
                 Registered {
                     call: pending.call,
+                    check: pending.check,
                     slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
                 },
             );
@@ -443,7 +453,11 @@ impl Builder {
             }),
         };
         for (handler, start, poison) in readers {
-            LogReader::start(&app, handler, start, poison).await?;
+            if let Err(error) = LogReader::start(&app, handler, start, poison).await {
+                // The readers before this one are at work already.
+                let _ = app.close().await;
+                return Err(error);
+            }
         }
         Ok(app)
     }

@@ -63,6 +63,17 @@ pub(super) async fn handling<F: Future>(handling: Arc<Handling>, future: F) -> F
     CURRENT.scope(handling, future).await
 }
 
+/// `future` as a part of the handling that goes on here, if any, though another task runs it.
+pub(super) fn inherited<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let cause = current();
+    async move {
+        match cause {
+            Some(cause) => CURRENT.scope(cause, future).await,
+            None => future.await,
+        }
+    }
+}
+
 /// The message being handled here, if any.
 pub(super) fn current() -> Option<Arc<Handling>> {
     CURRENT.try_with(Arc::clone).ok()

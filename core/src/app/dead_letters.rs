@@ -5,12 +5,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{
-    Orkestra,
-    context::Handling,
-    deliver::{Attempt, Parcel},
-    handler::Inbound,
-};
+use super::{Orkestra, context::Handling, deliver::Parcel, handler::Inbound};
 use crate::{
     Error,
     delivery::Delivery,
@@ -84,6 +79,8 @@ impl DeadLetters {
         if let Some(payload) = payload {
             app.inner.plan.limits.check(&letter.type_name, &payload)?;
             data.data = payload;
+            // Before the entry is touched: a payload that does not fit must not replace the one that is there.
+            (app.inner.handlers[&handler].check)(&data)?;
         }
         let body = match letter.kind {
             MessageKind::Event => wire::encode_event(&data)?,
@@ -110,20 +107,14 @@ impl DeadLetters {
             }),
             inbound: Inbound::Data(Arc::new(data)),
         };
-        loop {
-            let slot = parcel.slot(app).await;
-            let attempt = parcel.attempt(app).await;
-            drop(slot);
-            match attempt {
-                Attempt::Done(_) => {
-                    store.discard(letter.id).await?;
-                    return Ok(true);
-                }
-                Attempt::Retry(after) => parcel.wait(app, after).await,
-                Attempt::GiveUp(reason, _) => {
-                    parcel.give_up(app, reason).await;
-                    return Ok(false);
-                }
+        match parcel.run_to_the_end(app).await {
+            Ok(_) => {
+                store.discard(letter.id).await?;
+                Ok(true)
+            }
+            Err((reason, _)) => {
+                parcel.give_up(app, reason).await;
+                Ok(false)
             }
         }
     }

@@ -1,21 +1,21 @@
 //! One message to one handler: slots, attempts, waits, dead letters. The decisions are [`Delivery`]'s.
 
-use std::sync::Arc;
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, FutureExt, select};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Envelope, Next, Orkestra,
-    context::{Context, Handling, handling},
+    context::{Context, Handling, current, handling},
     handler::{Answer, HandlerError, Inbound},
 };
 use crate::{
     Error,
     delivery::{Addressed, Delivery, Next as Step},
     message::MessageKind,
-    ports::{BusError, DeadLetter, DeadLetterReason, ErrorRecord},
+    ports::{BusError, DeadLetter, DeadLetterReason, ErrorRecord, StoreError},
     registry::{HandlerIndex, HandlerInfo},
     telemetry::names,
 };
@@ -28,6 +28,9 @@ pub(super) struct Parcel {
     pub(super) type_name: Arc<str>,
     pub(super) delivery: Delivery,
 }
+
+/// Why a message was given up, and the last error.
+pub(super) type GivenUp = (DeadLetterReason, HandlerError);
 
 /// What an attempt came to.
 pub(super) enum Attempt {
@@ -52,6 +55,16 @@ impl Parcel {
         Arc::clone(&app.inner.handlers[&self.handler].slots)
             .try_acquire_owned()
             .ok()
+    }
+
+    /// A slot for a sender that waits for the answer. Inside a handler waiting could be for oneself, so there it is done without one
+    /// (`docs/decisions/0003-slots-in-process.md`).
+    async fn turn(&self, app: &Orkestra) -> Option<OwnedSemaphorePermit> {
+        if current().is_some() {
+            self.try_slot(app)
+        } else {
+            self.slot(app).await
+        }
     }
 
     /// Calls the handler once.
@@ -129,6 +142,10 @@ impl Parcel {
             let inner = Next::new(chain, &envelope, move || call(inbound, context)).run();
             handling(Arc::clone(&self.handling), inner).await
         };
+        // A panic is this handler's failure: nobody else's, and not the end of the task that reads the log.
+        let work = AssertUnwindSafe(work)
+            .catch_unwind()
+            .map(|answer| answer.unwrap_or_else(|panic| Err(panicked(&*panic))));
         let Some(limit) = info.options.timeout else {
             return work.await;
         };
@@ -143,18 +160,25 @@ impl Parcel {
         }
     }
 
-    /// Attempts until there is an answer or the message is given up; its dead letter is recorded then.
-    pub(super) async fn run_to_the_end(&mut self, app: &Orkestra) -> Answer {
+    /// Attempts until there is an answer or the message is to be given up. Between the attempts it holds no slot.
+    pub(super) async fn run_to_the_end(&mut self, app: &Orkestra) -> Result<Answer, GivenUp> {
         loop {
-            match self.attempt(app).await {
-                Attempt::Done(answer) => return answer,
+            let slot = self.turn(app).await;
+            let attempt = self.attempt(app).await;
+            drop(slot);
+            match attempt {
+                Attempt::Done(answer) => return Ok(answer),
                 Attempt::Retry(after) => self.wait(app, after).await,
-                Attempt::GiveUp(reason, error) => {
-                    self.give_up(app, reason).await;
-                    return Err(error);
-                }
+                Attempt::GiveUp(reason, error) => return Err((reason, error)),
             }
         }
+    }
+
+    /// Notes that the handler cannot be called, because of `error`.
+    pub(super) fn undecodable(&mut self, app: &Orkestra, error: HandlerError) -> GivenUp {
+        let now = app.inner.plan.clock.now();
+        let _ = self.delivery.failed(&[], error.records(), now, 0.0);
+        (DeadLetterReason::Undecodable, error)
     }
 
     /// Waits before the next attempt.
@@ -167,6 +191,15 @@ impl Parcel {
 
     /// Records the dead letter and tells those who want to know. It never fails: what cannot be recorded is logged.
     pub(super) async fn give_up(&self, app: &Orkestra, reason: DeadLetterReason) {
+        let letter = self.dead_letter(app, reason);
+        if let Err(error) = app.bury(letter.clone()).await {
+            tracing::error!(handler = letter.handler, message_id = %letter.message_id, %error, "a dead letter could not be recorded");
+            app.announce(&letter);
+        }
+    }
+
+    /// The dead letter of this parcel.
+    pub(super) fn dead_letter(&self, app: &Orkestra, reason: DeadLetterReason) -> DeadLetter {
         let now = app.inner.plan.clock.now();
         let body = app.body_of(self);
         let letter = self.delivery.dead_letter(
@@ -188,8 +221,17 @@ impl Parcel {
             },
             now,
         );
-        app.bury(with_error(letter, body)).await;
+        with_error(letter, body)
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message");
+    HandlerError::text(format!("the handler panicked: {text}"))
 }
 
 fn with_error(mut letter: DeadLetter, body: Result<Bytes, Error>) -> DeadLetter {
@@ -216,23 +258,16 @@ impl Orkestra {
     }
 
     /// Records `letter` and announces it.
-    pub(super) async fn bury(&self, letter: DeadLetter) {
-        let letter = match self
-            .inner
-            .services
-            .dead_letters
-            .record(letter.clone())
-            .await
-        {
-            Ok(letter) => letter,
-            Err(error) => {
-                tracing::error!(handler = letter.handler, message_id = %letter.message_id, %error, "a dead letter could not be recorded");
-                letter
-            }
-        };
+    pub(super) async fn bury(&self, letter: DeadLetter) -> Result<(), StoreError> {
+        let letter = self.inner.services.dead_letters.record(letter).await?;
+        self.announce(&letter);
+        Ok(())
+    }
+
+    fn announce(&self, letter: &DeadLetter) {
         tracing::warn!(handler = letter.handler, message_id = %letter.message_id, reason = letter.reason.as_str(), attempts = letter.attempts, "a message was given up");
         for listener in &self.inner.on_dead_letter {
-            listener(&letter);
+            listener(letter);
         }
     }
 }

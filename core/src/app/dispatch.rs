@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use super::{
     Command, Envelope, HandlerError, Next, Orkestra,
-    context::{Handling, Stamping, current},
+    context::{Handling, Stamping, inherited},
     deliver::Parcel,
     handler::{Answer, Inbound},
 };
 use crate::{
-    Error,
+    AppError, Error,
     delivery::Delivery,
     message::{
         Command as CommandData, CommandEnvelope, Event as EventData, MessageKind, Metadata, wire,
@@ -76,7 +76,7 @@ impl<C: Command> Dispatch<C> {
         self
     }
 
-    /// The longest to wait for the answer; the command may be handled all the same.
+    /// The longest to wait for the answer. After it the command is still handled, retries included, and a late answer is dropped.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -93,19 +93,30 @@ impl<C: Command> Dispatch<C> {
         app.check()?;
         let now = app.inner.plan.clock.now();
         let (id, metadata) = stamping.stamp(&app, MessageKind::Command, now)?;
-        let work = app.dispatch_inbound(
-            Inbound::Typed(Arc::new(command)),
-            C::TYPE_NAME.into(),
-            id,
-            metadata,
-            max_retries,
-        );
+        let work = {
+            let (app, inbound) = (app.clone(), Inbound::Typed(Arc::new(command)));
+            let type_name = C::TYPE_NAME.into();
+            async move {
+                app.dispatch_inbound(inbound, type_name, id, metadata, max_retries)
+                    .await
+            }
+        };
         let answer = match timeout {
             None => work.await,
             Some(limit) => {
-                let work = std::pin::pin!(work);
-                match select(work, app.inner.plan.clock.sleep(limit)).await {
-                    Either::Left((answer, _)) => answer,
+                // A task of its own: when the time is over, the waiting ends and not the handling.
+                let (report, answer) = tokio::sync::oneshot::channel();
+                app.spawn(inherited(async move {
+                    let _ = report.send(work.await);
+                }));
+                match select(answer, app.inner.plan.clock.sleep(limit)).await {
+                    Either::Left((Ok(answer), _)) => answer,
+                    Either::Left((Err(_), _)) => {
+                        return Err(AppError::Closed {
+                            app: app.name().to_owned(),
+                        }
+                        .into());
+                    }
                     Either::Right(((), _)) => {
                         return Err(BusError::DispatchTimeout {
                             topic: app.topic_for::<C>()?,
@@ -235,7 +246,7 @@ impl Orkestra {
             }),
         };
         let answer: Answer = if self.inner.around_send.is_empty() {
-            self.in_a_slot(&mut parcel).await
+            self.to_the_end(&mut parcel).await
         } else {
             let envelope = Envelope {
                 kind: MessageKind::Command,
@@ -247,7 +258,7 @@ impl Orkestra {
                 attempt: 0,
             };
             Next::new(&self.inner.around_send, &envelope, || {
-                Box::pin(self.in_a_slot(&mut parcel))
+                Box::pin(self.to_the_end(&mut parcel))
             })
             .run()
             .await
@@ -258,14 +269,14 @@ impl Orkestra {
         })
     }
 
-    async fn in_a_slot(&self, parcel: &mut Parcel) -> Answer {
-        // Inside a handler waiting for a slot could wait for oneself: DESIGN decision on concurrency.
-        let _slot = if current().is_some() {
-            parcel.try_slot(self)
-        } else {
-            parcel.slot(self).await
-        };
-        parcel.run_to_the_end(self).await
+    async fn to_the_end(&self, parcel: &mut Parcel) -> Answer {
+        match parcel.run_to_the_end(self).await {
+            Ok(answer) => answer,
+            Err((reason, error)) => {
+                parcel.give_up(self, reason).await;
+                Err(error)
+            }
+        }
     }
 
     /// The body of a message as on the wire.

@@ -156,6 +156,9 @@ pub(super) enum Inbound {
 /// A handler, its types forgotten.
 pub(super) type Erased = Arc<dyn Fn(Inbound, Context) -> BoxFuture<Answer> + Send + Sync>;
 
+/// Whether a payload fits a handler's types.
+pub(super) type Check = Arc<dyn Fn(&EventData) -> Result<(), MessageError> + Send + Sync>;
+
 pub(super) fn erase_event<S, F, Fut>(f: F) -> Erased
 where
     S: EventSet,

@@ -1,6 +1,6 @@
 //! How events of the log reach their handlers: a named subscription each, in order per stream, retried in place.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, join_all, select};
 
@@ -8,6 +8,7 @@ use super::{Orkestra, deliver::Attempt, handler::Inbound};
 use crate::{
     Error,
     code::Coded,
+    message::{Event as EventData, Metadata},
     ports::{Position, RecordedEvent, StoreError},
     registry::HandlerIndex,
     subscription::{
@@ -62,23 +63,15 @@ impl LogReader {
     }
 
     async fn read(&mut self) {
-        let closing = Arc::clone(&self.app.inner.closing);
         while self.app.is_open() {
-            let batch = {
-                let stop = std::pin::pin!(closing.notified());
-                if !self.app.is_open() {
-                    return;
-                }
-                let next = std::pin::pin!(self.subscription.next());
-                match select(next, stop).await {
-                    Either::Left((batch, _)) => batch,
-                    Either::Right(_) => return,
-                }
+            let app = self.app.clone();
+            let Some(batch) = unless_closed(&app, self.subscription.next()).await else {
+                return;
             };
             let result = match batch {
                 Ok(batch) => {
-                    let keeper = std::pin::pin!(self.subscription.keeper());
-                    let handling = std::pin::pin!(self.handle(batch));
+                    let keeper = pin!(self.subscription.keeper());
+                    let handling = pin!(self.handle(batch));
                     match select(handling, keeper).await {
                         Either::Left((result, _)) => result,
                         Either::Right(_) => Ok(()),
@@ -123,7 +116,7 @@ impl LogReader {
                 Ok(true)
             });
             // A lane that stops leaves the whole batch to be read again: at least once.
-            let results: Vec<Result<bool, SubscriptionError>> = join_all(lanes).await;
+            let results: Vec<Result<bool, Error>> = join_all(lanes).await;
             let done = results.into_iter().collect::<Result<Vec<_>, _>>()?;
             if done.contains(&false) {
                 return Ok(());
@@ -146,63 +139,97 @@ impl LogReader {
             }
         }
         let whole = done == events.last().map(|e| e.position);
-        self.subscription
+        let acked = self
+            .subscription
             .ack(if whole { batch.position } else { done })
-            .await?;
-        Ok(stopped?)
+            .await;
+        // The stop first: who goes on after a checkpoint that could not be saved goes past the event.
+        stopped?;
+        Ok(acked?)
     }
 }
 
-/// Hands one recorded event to its handler, to the end: success, refusal, or what `poison` says. False if the app was closed before that.
+/// Hands one recorded event to its handler, to the end: success, refusal, or what `poison` says, also where its metadata is damaged. False if
+/// the app was closed before that.
 async fn deliver(
     app: &Orkestra,
     handler: HandlerIndex,
     poison: Poison,
     event: &RecordedEvent,
-) -> Result<bool, SubscriptionError> {
-    let data = match event.event() {
-        Ok(data) => data,
-        Err(error) => {
-            tracing::error!(position = event.position.0, %error, "a recorded event has damaged metadata");
-            return Ok(true);
-        }
+) -> Result<bool, Error> {
+    let (data, damage) = match event.event() {
+        Ok(data) => (data, None),
+        Err(error) => (without_metadata(event), Some(error)),
     };
     let type_name = Arc::clone(&data.type_name);
     let (id, metadata) = (data.id, data.metadata.clone());
     let inbound = Inbound::Data(Arc::new(data));
     let mut parcel = app.event_parcel(handler, inbound, &type_name, id, &metadata);
-    loop {
-        let slot = parcel.slot(app).await;
-        let attempt = parcel.attempt(app).await;
-        drop(slot);
-        let (reason, error) = match attempt {
-            Attempt::Done(_) => return Ok(true),
-            Attempt::Retry(after) => {
-                let closing = std::pin::pin!(app.inner.closing.notified());
-                if !app.is_open() {
+    let (reason, error) = match damage {
+        Some(error) => parcel.undecodable(app, error.into()),
+        None => loop {
+            let slot = parcel.slot(app).await;
+            let attempt = parcel.attempt(app).await;
+            drop(slot);
+            match attempt {
+                Attempt::Done(_) => return Ok(true),
+                Attempt::Retry(after) => {
+                    if unless_closed(app, parcel.wait(app, after)).await.is_none() {
+                        return Ok(false);
+                    }
+                }
+                Attempt::GiveUp(reason, error) => break (reason, error),
+            }
+        },
+    };
+    let name = &app.inner.registry.handler(handler).full_name;
+    match poison {
+        Poison::Park => {
+            let letter = parcel.dead_letter(app, reason);
+            // The event counts as handled once it is parked, so it has to be parked first.
+            while let Err(error) = app.bury(letter.clone()).await {
+                tracing::warn!(handler = name, position = event.position.0, %error, "an event could not be parked yet");
+                let pause = app.inner.plan.clock.sleep(AFTER_FAILURE);
+                if unless_closed(app, pause).await.is_none() {
                     return Ok(false);
                 }
-                match select(std::pin::pin!(parcel.wait(app, after)), closing).await {
-                    Either::Left(_) => continue,
-                    Either::Right(_) => return Ok(false),
-                }
-            }
-            Attempt::GiveUp(reason, error) => (reason, error),
-        };
-        let name = &app.inner.registry.handler(handler).full_name;
-        match poison {
-            Poison::Park => parcel.give_up(app, reason).await,
-            Poison::Skip => {
-                tracing::warn!(handler = name, position = event.position.0, %error, "an event is skipped");
-            }
-            Poison::Stop => {
-                return Err(SubscriptionError::Stopped {
-                    name: name.clone(),
-                    position: event.position.0,
-                    reason: error.to_string(),
-                });
             }
         }
-        return Ok(true);
+        Poison::Skip => {
+            tracing::warn!(handler = name, position = event.position.0, %error, "an event is skipped");
+        }
+        Poison::Stop => {
+            return Err(SubscriptionError::Stopped {
+                name: name.clone(),
+                position: event.position.0,
+                reason: error.to_string(),
+            }
+            .into());
+        }
+    }
+    Ok(true)
+}
+
+/// What `work` gives, `None` if the app is closed before that.
+async fn unless_closed<T>(app: &Orkestra, work: impl Future<Output = T>) -> Option<T> {
+    let closing = pin!(app.inner.closing.notified());
+    if !app.is_open() {
+        return None;
+    }
+    match select(pin!(work), closing).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
+    }
+}
+
+/// The event with metadata that begin with itself.
+fn without_metadata(event: &RecordedEvent) -> EventData {
+    EventData {
+        id: event.id,
+        type_name: Arc::clone(&event.type_name),
+        version: event.version,
+        data: event.data.clone(),
+        metadata: Metadata::root(event.id, event.occurred_at),
+        occurred_at: event.occurred_at,
     }
 }

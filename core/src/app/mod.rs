@@ -110,6 +110,7 @@ type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 
 struct Registered {
     call: handler::Erased,
+    check: handler::Check,
     slots: Arc<Semaphore>,
 }
 

@@ -3,7 +3,10 @@
 use std::{
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -86,6 +89,8 @@ struct State {
     metadata: Metadata,
     handlers: Mutex<Vec<(String, HandlerState)>>,
     changed: Notify,
+    /// The app was closed before a handler was done.
+    ended: AtomicBool,
 }
 
 impl Published {
@@ -109,12 +114,13 @@ impl Published {
         EventStatus::of(self.state.handlers.lock().iter().map(|(_, s)| *s))
     }
 
-    /// Waits until every handler has succeeded or given up, and returns where the event stands then.
+    /// Waits until every handler has succeeded or given up, and returns where the event stands then: [`EventStatus::Published`] if the app was
+    /// closed before.
     pub async fn settled(&self) -> EventStatus {
         loop {
             let changed = self.state.changed.notified();
             let status = self.status();
-            if status != EventStatus::Published {
+            if status != EventStatus::Published || self.state.ended.load(Ordering::Acquire) {
                 return status;
             }
             changed.await;
@@ -126,6 +132,23 @@ impl Published {
             entry.1 = state;
         }
         self.state.changed.notify_waiters();
+    }
+}
+
+/// What is left to do for one handler. Dropped before that is done, it tells those who wait.
+struct Rest(Published, usize);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let Self(published, index) = self;
+        let state = published.state.handlers.lock().get(*index).map(|h| h.1);
+        if matches!(
+            state,
+            Some(HandlerState::Pending | HandlerState::Processing)
+        ) {
+            published.state.ended.store(true, Ordering::Release);
+            published.state.changed.notify_waiters();
+        }
     }
 }
 
@@ -170,6 +193,7 @@ impl Orkestra {
                         .collect(),
                 ),
                 changed: Notify::new(),
+                ended: AtomicBool::new(false),
             }),
         };
         // A handler of patterns takes the event as data; it is encoded once, and only if there is one.
@@ -249,8 +273,8 @@ impl Orkestra {
                 Some(slot) => Some(slot),
                 // Inside a handler waiting for a busy one could wait for oneself: the delivery queues behind it.
                 None if nested => {
-                    let (app, published) = (self.clone(), published.clone());
-                    self.spawn(async move { app.go_on(parcel, index, &published).await });
+                    let (app, rest) = (self.clone(), Rest(published.clone(), index));
+                    self.spawn(async move { app.go_on(parcel, &rest).await });
                     continue;
                 }
                 None => parcel.slot(self).await,
@@ -261,10 +285,10 @@ impl Orkestra {
             match attempt {
                 Attempt::Retry(after) => {
                     published.set(index, HandlerState::Pending);
-                    let (app, published) = (self.clone(), published.clone());
+                    let (app, rest) = (self.clone(), Rest(published.clone(), index));
                     self.spawn(async move {
                         parcel.wait(&app, after).await;
-                        app.go_on(parcel, index, &published).await;
+                        app.go_on(parcel, &rest).await;
                     });
                 }
                 done => self.settle(&parcel, index, published, done).await,
@@ -272,7 +296,8 @@ impl Orkestra {
         }
     }
 
-    async fn go_on(&self, mut parcel: Parcel, index: usize, published: &Published) {
+    async fn go_on(&self, mut parcel: Parcel, Rest(published, index): &Rest) {
+        let index = *index;
         loop {
             let slot = parcel.slot(self).await;
             published.set(index, HandlerState::Processing);

@@ -76,6 +76,11 @@ pub trait CommandSet: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`MessageError::InvalidPayload`].
     fn from_json(type_name: &str, data: &[u8]) -> Result<Option<Self>, MessageError>;
+    /// Type name and payload.
+    ///
+    /// # Errors
+    /// [`MessageError::NotJson`] and the limits of payloads.
+    fn to_json(&self, limits: PayloadLimits) -> Result<(&'static str, Bytes), MessageError>;
 }
 
 /// The declaration of a message type.
@@ -192,6 +197,10 @@ impl<C: Command> CommandSet for C {
             return Ok(None);
         }
         decode(data).map(Some)
+    }
+
+    fn to_json(&self, limits: PayloadLimits) -> Result<(&'static str, Bytes), MessageError> {
+        Ok((C::TYPE_NAME, encode(self, limits)?))
     }
 }
 
@@ -328,6 +337,15 @@ macro_rules! command_set {
                     }
                 )+
                 Ok(None)
+            }
+
+            fn to_json(
+                &self,
+                limits: $crate::message::PayloadLimits,
+            ) -> Result<(&'static str, $crate::Bytes), $crate::message::MessageError> {
+                match self {
+                    $( Self::$command(command) => $crate::CommandSet::to_json(command, limits), )+
+                }
             }
         }
     };
