@@ -165,14 +165,37 @@ struct Timers {
 #[derive(Default)]
 struct TimerQueue {
     heap: BinaryHeap<Reverse<Entry>>,
+    /// The length at which forgotten entries are swept out.
+    sweep_at: usize,
     running: bool,
     closed: bool,
 }
+
+impl TimerQueue {
+    /// Adds an entry. Most sleeps are time limits that are dropped long before they end: those must not pile up until then.
+    fn push(&mut self, entry: Entry) {
+        if self.heap.len() >= self.sweep_at {
+            self.heap.retain(|Reverse(entry)| entry.is_awaited());
+            self.sweep_at = (self.heap.len() * 2).max(MIN_SWEEP);
+        }
+        self.heap.push(Reverse(entry));
+    }
+}
+
+/// As many entries are kept without a look at whether anybody waits for them.
+const MIN_SWEEP: usize = 256;
 
 struct Entry {
     at: Duration,
     serial: u64,
     alarm: Arc<AlarmState>,
+}
+
+impl Entry {
+    /// Whether its future is still there.
+    fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.alarm) > 1
+    }
 }
 
 impl PartialEq for Entry {
@@ -197,7 +220,7 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 impl Timers {
     fn add(this: &Arc<Self>, origin: Instant, entry: Entry) {
         let mut queue = this.queue.lock();
-        queue.heap.push(Reverse(entry));
+        queue.push(entry);
         if !queue.running {
             queue.running = true;
             let timers = Arc::clone(this);
@@ -285,6 +308,15 @@ impl Future for Alarm {
     }
 }
 
+impl Drop for Alarm {
+    /// The timer may stay for a while; what would have been woken need not.
+    fn drop(&mut self) {
+        let waker = self.shared.inner.lock().1.take();
+        // After the lock is let go: it may run foreign code.
+        drop(waker);
+    }
+}
+
 /// A clock that stands still until it is told to move: for tests.
 #[derive(Clone, Default)]
 pub struct ManualClock {
@@ -339,7 +371,7 @@ impl ManualClock {
         state
             .sleepers
             .iter()
-            .filter(|Reverse(e)| Arc::strong_count(&e.alarm) > 1)
+            .filter(|Reverse(e)| e.is_awaited())
             .map(|Reverse(e)| e.at.saturating_sub(state.elapsed))
             .min()
     }
@@ -597,6 +629,30 @@ mod tests {
         assert_ne!(first, derive_event_id(command, 1));
         assert_eq!(first.as_bytes()[..6], command.as_bytes()[..6]);
         assert_eq!(first.get_version_num(), 7);
+    }
+
+    #[test]
+    fn sleeps_that_are_given_up_leave_nothing_behind() {
+        struct Task;
+        impl std::task::Wake for Task {
+            fn wake(self: Arc<Self>) {}
+        }
+        let clock = SystemClock::default();
+        let task = Arc::new(Task);
+        let waker = Arc::clone(&task).into();
+        for _ in 0..10 * MIN_SWEEP {
+            let mut limit = clock.sleep(Duration::from_secs(3600));
+            assert!(
+                limit
+                    .as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        }
+        drop(waker);
+
+        assert!(clock.timers.queue.lock().heap.len() <= MIN_SWEEP);
+        assert_eq!(Arc::strong_count(&task), 1);
     }
 
     #[test]
