@@ -73,15 +73,17 @@ impl Inner {
         event: &RecordedEvent,
     ) -> PyResult<Bound<'py, PyAny>> {
         let decoder = self.decoders.read().get(&*event.type_name).cloned();
-        let Some(decoder) = decoder else {
-            let data = json_loads(py, &event.data)?;
-            return py.import("orkestra.messages")?.getattr("RawEvent")?.call1((
-                &*event.type_name,
-                event.version,
-                data,
-            ));
+        let object = match decoder {
+            Some(decoder) => decoder.decode(py, &event.type_name, event.version, &event.data)?,
+            None => py
+                .import("orkestra.messages")?
+                .getattr("RawEvent")?
+                .call1((
+                    &*event.type_name,
+                    event.version,
+                    json_loads(py, &event.data)?,
+                ))?,
         };
-        let object = decoder.decode(py, &event.type_name, event.version, &event.data)?;
         let stamp = PyStamp::sent(Stamp {
             id: event.id,
             at: event.occurred_at,

@@ -31,13 +31,12 @@ from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
-from orkestra.store import Append, Appended, Store
+from orkestra.store import Appended, Store
 from orkestra.subscriptions import Subscription
 
 __all__ = [  # noqa: PLE0604 - the errors' own list is added
     "Aggregate",
     "AggregateAnswer",
-    "Append",
     "Appended",
     "Call",
     "Command",

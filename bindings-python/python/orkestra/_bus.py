@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orkestra import _orkestra
-from orkestra._failures import records, rejected
+from orkestra._failures import records, rejected, text
 from orkestra._loops import LoopThread, Workers
 from orkestra._orkestra import Gate, Route
 from orkestra._publishing import Settling
@@ -230,7 +230,7 @@ class Bus(_orkestra.AppCore):
         try:
             await self._send_through(handling, route, max_retries, nested=False)
         except Exception as error:  # noqa: BLE001 - it is a dead letter already
-            logger.debug("a command that was sent failed: %s", error)
+            logger.debug("a command that was sent failed: %s", text(error))
 
     async def _send_through(
         self,
@@ -325,7 +325,7 @@ class Bus(_orkestra.AppCore):
                     raise error
                 logger.warning(
                     "%s failed, attempt %d, again in %.3f s: %s",
-                    route.name, delivery.attempts, wait, error,
+                    route.name, delivery.attempts, wait, text(error),
                 )
                 if on_retry is not None:
                     on_retry()

@@ -25,7 +25,7 @@ def records(error: BaseException) -> list[tuple[str, str, str]]:
         found.append(
             (
                 f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-                _text(current),
+                text(current),
                 trace[-_LONGEST_TRACE:],
             )
         )
@@ -36,7 +36,8 @@ def records(error: BaseException) -> list[tuple[str, str, str]]:
     return found
 
 
-def _text(error: BaseException) -> str:
+def text(error: BaseException) -> str:
+    """The error as text, whatever its ``__str__`` does."""
     try:
         return str(error)
     except Exception as broken:  # noqa: BLE001 - a __str__ of the user's

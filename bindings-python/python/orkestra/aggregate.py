@@ -80,12 +80,11 @@ class Aggregate(Generic[StateT]):
     cache: ClassVar[int] = 0
     conflict_retries: ClassVar[int] = 3
 
-    if TYPE_CHECKING:
-        # Declared without parameters' types, so that each may be narrowed.
-        initial: Any
-        stream_id: Any
-        decide: Any
-        evolve: Any
+    # Declared without parameters' types, so that each may be narrowed.
+    initial: Any
+    stream_id: Any
+    decide: Any
+    evolve: Any
 
 
 @dataclass(frozen=True)

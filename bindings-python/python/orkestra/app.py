@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from orkestra import _orkestra
 from orkestra._bus import Bus, Entry, logger
-from orkestra._failures import records, rejected
+from orkestra._failures import records, text
 from orkestra._orkestra import Clock, Ids, Route
 from orkestra._settings import setting
 from orkestra._times import to_seconds
@@ -641,7 +641,7 @@ class Orkestra(Bus, Registrar):
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
         except Exception as error:  # noqa: BLE001 - it is a dead letter already
-            logger.debug("%s gave up: %s", route.name, error)
+            logger.debug("%s gave up: %s", route.name, text(error))
         finally:
             del error_
 
@@ -678,7 +678,9 @@ class Orkestra(Bus, Registrar):
             ids=self._ids,
         )
         await self._record(letter)
-        logger.error("%s gave up after %d attempts: %s", route.name, delivery.attempts, error)
+        logger.error(
+            "%s gave up after %d attempts: %s", route.name, delivery.attempts, text(error)
+        )
 
     async def _bury_undecodable(
         self,
@@ -766,7 +768,7 @@ class Orkestra(Bus, Registrar):
             # A refusal ends a message: it is not dead any more.
             return True
         except Exception as error:  # noqa: BLE001 - it is a dead letter again
-            logger.debug("a requeued message failed again: %s", error)
+            logger.debug("a requeued message failed again: %s", text(error))
             return False
         return True
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orkestra.app import Orkestra
     from orkestra.messages import Event
 
-__all__ = ["Append", "Appended", "Expected", "Reading", "Store"]
+__all__ = ["Appended", "Expected", "Reading", "Store"]
 
 Expected = Union[Literal["any", "no_stream", "stream_exists"], int]
 """What an append asks of its stream: a word, or its last revision."""
@@ -41,15 +41,6 @@ class Appended:
     revision: int | None
     position: int | None
     repeated: bool
-
-
-@dataclass(frozen=True)
-class Append:
-    """One append of ``append_many``."""
-
-    stream: str
-    events: Sequence[Event]
-    expected: Expected = "any"
 
 
 class Reading(AsyncIterator["RecordedEvent"]):
@@ -154,17 +145,23 @@ class Store:
         fields = await self._services().append(self._app, stream, events, expected)
         return Appended(*fields)
 
-    def append_many(self, appends: Iterable[Append]) -> Call[list[Appended]]:
+    def append_many(
+        self, appends: Iterable[tuple[str, Sequence[Event], Expected]]
+    ) -> Call[list[Appended]]:
         """Appends to several streams in one transaction: all or nothing.
+
+        Args:
+            appends: For each stream its name, the events, and what is expected.
 
         Raises:
             RevisionConflictError: One of the streams is not as expected.
         """
-        return self._call("append_many", self._append_many(appends))
+        return self._call("append_many", self._append_many(list(appends)))
 
-    async def _append_many(self, appends: Iterable[Append]) -> list[Appended]:
-        batches = [(a.stream, a.events, a.expected) for a in appends]
-        results = await self._services().append_many(self._app, batches)
+    async def _append_many(
+        self, appends: list[tuple[str, Sequence[Event], Expected]]
+    ) -> list[Appended]:
+        results = await self._services().append_many(self._app, appends)
         return [Appended(*fields) for fields in results]
 
     def read_stream(
