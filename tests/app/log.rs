@@ -488,6 +488,31 @@ async fn e09_a_stop_holds_though_the_checkpoint_cannot_be_saved(store: Arc<Store
     app.close().await.unwrap();
 }
 
+async fn what_is_handled_is_not_handled_again_for_a_checkpoint_that_failed(store: Arc<Store>) {
+    let seen = Seen::default();
+    let app = counting(&store, &seen).start().await.unwrap();
+    let Some(by_hand) = store.by_hand() else {
+        return;
+    };
+    by_hand
+        .execute_batch(
+            "CREATE TRIGGER stuck BEFORE INSERT ON orkestra_checkpoints \
+             BEGIN SELECT raise(ABORT, 'no room'); END",
+        )
+        .unwrap();
+    let last = append(&app, vec![raw(1, "{}"), raw(2, "{}")]).await;
+    until(|| store.clock.next_wake() == Some(Duration::from_millis(500))).await;
+
+    by_hand.execute_batch("DROP TRIGGER stuck").unwrap();
+    let checkpoints = Arc::clone(&app.services().checkpoints);
+    let reached =
+        tokio::spawn(async move { checkpoints.wait_until("shop.count".into(), last).await });
+    store.advance_until(|| reached.is_finished()).await;
+
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    app.close().await.unwrap();
+}
+
 async fn an_app_that_cannot_start_leaves_nothing_running(store: Arc<Store>) {
     let app = store.app().start().await.unwrap();
     app.close().await.unwrap();
@@ -520,6 +545,7 @@ suite! {
     e09_an_event_with_damaged_metadata_is_parked,
     e09_an_event_that_cannot_be_parked_is_not_passed_over,
     e09_a_stop_holds_though_the_checkpoint_cannot_be_saved,
+    what_is_handled_is_not_handled_again_for_a_checkpoint_that_failed,
     an_app_that_cannot_start_leaves_nothing_running,
     e09_a_poison_event_is_skipped_when_asked,
     e09_a_poison_event_stops_the_subscription_when_asked,

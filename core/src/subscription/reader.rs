@@ -325,9 +325,9 @@ impl Subscription {
         let saved = checkpoints.save(name.clone(), position, save).await;
         match saved {
             Ok(()) => self.saved = position,
-            Err(ref error) => {
-                if let (StoreError::StaleLease { .. }, Some(ownership)) =
-                    (error, &mut self.ownership)
+            Err(StoreError::StaleLease { .. } | StoreError::CheckpointMismatch { .. }) => {
+                if let (Err(StoreError::StaleLease { .. }), Some(ownership)) =
+                    (&saved, &mut self.ownership)
                 {
                     ownership.lose();
                 }
@@ -335,6 +335,8 @@ impl Subscription {
                 self.place = None;
                 self.outstanding = None;
             }
+            // What is handled stays handled: the next acknowledgement covers it too.
+            Err(_) => {}
         }
         saved
     }
