@@ -52,11 +52,20 @@ function options() {
     /** Whether the store is the demo's own, to be made anew each time. */
     isOwn: values.store === undefined,
     data: values.data ?? dataFile(),
-    limit: values.limit === undefined ? null : Number(values.limit),
-    inFlight: Number(values["in-flight"]),
+    limit: values.limit === undefined ? null : count("--limit", values.limit),
+    inFlight: count("--in-flight", values["in-flight"]),
     rebuildOnly: values["rebuild-only"],
     json: values.json,
   };
+}
+
+/** @param {string} name @param {string} text */
+function count(name, text) {
+  const number = Number(text);
+  if (!Number.isSafeInteger(number) || number < 1) {
+    fail(`${name}: expected a whole number from 1, found ${text}`);
+  }
+  return number;
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -122,7 +131,7 @@ async function secondStart({ store, data }) {
 
 /** @param {Options} chosen @param {(line: string) => void} say */
 async function showRebuilt(chosen, say) {
-  const found = await rebuild(`sqlite:${chosen.store}`);
+  const found = existsSync(chosen.store) ? await rebuild(`sqlite:${chosen.store}`) : undefined;
   if (found === undefined) fail(`${chosen.store}: no flights were replayed into this store`);
   const { board, seconds, runtime, limit, finished } = found;
   say(table(board));

