@@ -306,7 +306,7 @@ def _signature(
     second = positional[1]
     if is_metadata(second) or len(required) == 2:
         annotation = hints.get(second.name, second.annotation)
-        if second.annotation is not second.empty and not is_metadata(second):
+        if _is_other_class(annotation) and not is_metadata(second):
             reason = f"parameter {second.name}: expected Metadata, found {annotation}"
             raise invalid_handler(label, reason)
         return function, True
@@ -336,6 +336,14 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(target)
     except Exception:  # noqa: BLE001 - names that exist for type checkers only
         return {}
+
+
+def _is_other_class(annotation: Any) -> bool:
+    return isinstance(annotation, type) and annotation not in (
+        Any,
+        object,
+        inspect.Parameter.empty,
+    )
 
 
 def _is_metadata(annotation: Any) -> bool:

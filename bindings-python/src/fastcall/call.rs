@@ -929,6 +929,10 @@ unsafe extern "C" fn method_wait(
     match wait(py, call, timeout) {
         Ok(value) => value,
         Err(error) => {
+            if (*call).state == State::New {
+                // Whoever waited has an answer: it is not that nobody asked.
+                let _ = close(py, call);
+            }
             error.restore(py);
             null_mut()
         }
@@ -1018,8 +1022,7 @@ unsafe extern "C" fn finalize(slf: *mut PyObject) {
     }
     let py = Python::assume_attached();
     let earlier = PyErr::take(py);
-    let unused =
-        (*call).state == State::New && !matches!((*call).kind, Kind::Coroutine | Kind::Handling);
+    let unused = (*call).state == State::New && (*call).kind != Kind::Handling;
     if unused {
         let text = format!("{} was never awaited", describe(py, call));
         let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
