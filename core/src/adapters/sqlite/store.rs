@@ -152,12 +152,20 @@ impl SqliteStore {
     /// Whether other processes were watched before this call; if not, they are from now on, and the caller looks once more.
     pub(super) fn watching(&self) -> bool {
         let handle = &self.0;
-        handle.usable().is_err()
-            || handle.watch.start(
-                handle.gate.lock_path(),
-                handle.owner,
-                [&handle.events, &handle.checkpoints],
-            )
+        if handle.usable().is_err() {
+            return true;
+        }
+        let watched = handle.watch.start(
+            handle.gate.lock_path(),
+            handle.owner,
+            [&handle.events, &handle.checkpoints],
+        );
+        if !watched {
+            // Others may have looked before the watch began, too, and will find it begun.
+            handle.events.ring();
+            handle.checkpoints.ring();
+        }
+        watched
     }
 
     /// Finishes what was accepted, then ends the threads.

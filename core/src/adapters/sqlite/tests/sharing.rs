@@ -100,6 +100,22 @@ fn a_wait_ends_when_another_store_appends_or_saves_a_checkpoint() {
 }
 
 #[test]
+fn who_looked_before_somebody_else_began_to_watch_looks_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let (here, there) = (open(&file), open(&file));
+    let moved = here.moved();
+    let found = CheckpointStore::load(&here, "board".into());
+    assert_eq!(block_on(found).unwrap(), None);
+    let options = SaveCheckpoint::default();
+    block_on(there.save("board".into(), Some(Position(2)), options)).unwrap();
+
+    assert!(!here.watching(), "another wait begins to watch");
+
+    within_a_while(moved)();
+}
+
+#[test]
 fn a_writer_that_keeps_the_turn_for_ever_delays_the_others_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.db");
