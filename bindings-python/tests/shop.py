@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orkestra import Aggregate, Command, Event, Reject
+from orkestra import Aggregate, Command, Event, Orkestra, Reject
 
 
 class PlaceOrder(Command[dict[str, str]]):
@@ -66,3 +66,10 @@ class StockItem(Aggregate[Stock]):
     @staticmethod
     def evolve(state: Stock, event: StockAdded) -> Stock:
         return Stock(state.total + event.quantity, state.events + 1)
+
+
+def append_one(store: str) -> None:
+    """What a worker process of ours does."""
+    app = Orkestra("shop", store=store)
+    app.store.append("s", [OrderPlaced(order_id="o")]).wait()
+    app.close().wait()

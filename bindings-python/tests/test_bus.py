@@ -314,7 +314,9 @@ async def test_k17_one_consumer_gets_events_in_order(store: str) -> None:
 
     async with app:
         for n in range(100):
-            await app.store.append(f"order-{n % 7}", [OrderPlaced(order_id="o", quantity=n)])
+            await app.store.append(
+                f"order-{n % 7}", [OrderPlaced(order_id="o", quantity=n)]
+            )
         await app.caught_up("note", (await app.store.head()) or 0)
     assert seen == list(range(100))
 

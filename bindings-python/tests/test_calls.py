@@ -209,7 +209,9 @@ def test_retries_work_without_a_loop() -> None:
     app.close().wait()
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError]
+)
 async def test_bad_input_keyboard_interrupt_in_a_handler(
     kind: type[BaseException],
 ) -> None:

@@ -186,7 +186,9 @@ async def test_l07_an_edited_payload_is_checked() -> None:
     letter = await shop.fail()
     shop.broken = False
     with pytest.raises(InvalidPayloadError) as refused:
-        await shop.app.dead_letters.edit(letter.id, {"product_id": "a", "quantity": "x"})
+        await shop.app.dead_letters.edit(
+            letter.id, {"product_id": "a", "quantity": "x"}
+        )
     assert refused.value.errors[0]["path"] == "$.quantity"
     edited = {"product_id": "b", "quantity": 9}
     assert await shop.app.dead_letters.edit(letter.id, edited) is True

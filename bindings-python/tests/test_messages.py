@@ -200,7 +200,9 @@ def test_bad_input_type_names(app: Orkestra) -> None:
 @pytest.mark.parametrize(
     "value", [float("nan"), float("inf"), [-float("inf")], object(), b"\xff"]
 )
-async def test_bad_input_values_that_json_cannot_hold(app: Orkestra, value: Any) -> None:
+async def test_bad_input_values_that_json_cannot_hold(
+    app: Orkestra, value: Any
+) -> None:
     with pytest.raises(NotJsonError):
         await append(app, value)
     assert await app.store.head() is None
@@ -241,8 +243,12 @@ async def test_bad_input_a_payload_over_the_limit(app: Orkestra) -> None:
         | st.integers(-(2**63), 2**63 - 1)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(exclude_categories=["Cs"])),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(
-            st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4
+            )
+        ),
         max_leaves=20,
     )
 )

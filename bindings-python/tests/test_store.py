@@ -457,7 +457,9 @@ async def test_bad_input_a_database_from_the_future(tmp_path: Path) -> None:
             " or type='table' and name like '%migration%'"
         )
     ]
-    columns = {t: [c[1] for c in connection.execute(f"pragma table_info({t})")] for t in tables}
+    columns = {
+        t: [c[1] for c in connection.execute(f"pragma table_info({t})")] for t in tables
+    }
     (table, names), *_ = columns.items()
     column = next(c for c in names if "version" in c)
     connection.execute(f"update {table} set {column} = 999")

@@ -83,7 +83,9 @@ def test_envelopes_are_written_as_these_bytes() -> None:
         command, event = row.get("command"), row.get("event")
         message = command or event
         payload = message["params"] if command else message["data"]
-        encoded = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        encoded = json.dumps(
+            payload, ensure_ascii=False, separators=(",", ":")
+        ).encode()
         if command:
             body = _orkestra.encode_command(
                 type=command["type"],

@@ -1,17 +1,17 @@
 """Orkestra: commands, events and aggregates on one core shared with Node and Rust.
 
-    from orkestra import Command, Event, Orkestra
+from orkestra import Command, Event, Orkestra
 
-    class PlaceOrder(Command[str]):
-        product_id: str
+class PlaceOrder(Command[str]):
+    product_id: str
 
-    app = Orkestra("my_app", store="memory:")
+app = Orkestra("my_app", store="memory:")
 
-    @app.command_handler(PlaceOrder)
-    async def place_order(command: PlaceOrder) -> str:
-        return "order for " + command.product_id
+@app.command_handler(PlaceOrder)
+async def place_order(command: PlaceOrder) -> str:
+    return "order for " + command.product_id
 
-    assert app.dispatch(PlaceOrder(product_id="sku_42")).wait() == "order for sku_42"
+assert app.dispatch(PlaceOrder(product_id="sku_42")).wait() == "order for sku_42"
 """
 
 from orkestra import errors

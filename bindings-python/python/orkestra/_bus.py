@@ -88,8 +88,13 @@ class Bus(_orkestra.AppCore):
         raise NotImplementedError
 
     async def _bury(
-        self, delivery: _orkestra.Delivery, reason: str, route: Route, message: Any,
-        max_retries: int | None, error: BaseException,
+        self,
+        delivery: _orkestra.Delivery,
+        reason: str,
+        route: Route,
+        message: Any,
+        max_retries: int | None,
+        error: BaseException,
     ) -> None:
         raise NotImplementedError
 
@@ -281,8 +286,14 @@ class Bus(_orkestra.AppCore):
         call.leave()
         call.release()
         return await self._deliver(
-            call, route, call.message, delivery, envelope, call.max_retries,
-            inside=call.nested, error=error,
+            call,
+            route,
+            call.message,
+            delivery,
+            envelope,
+            call.max_retries,
+            inside=call.nested,
+            error=error,
         )
 
     # One message, one handler.
@@ -310,7 +321,11 @@ class Bus(_orkestra.AppCore):
                         on_attempt()
                     try:
                         return await self._attempt(
-                            handling, route, message, envelope, delivery.attempts,
+                            handling,
+                            route,
+                            message,
+                            envelope,
+                            delivery.attempts,
                             inside=inside,
                         )
                     except Exception as raised:  # noqa: BLE001 - any failure counts
@@ -321,18 +336,25 @@ class Bus(_orkestra.AppCore):
                 if reason is None and self._closing:
                     reason = "retries_exhausted"
                 if reason is not None:
-                    await self._bury(delivery, reason, route, message, max_retries, error)
+                    await self._bury(
+                        delivery, reason, route, message, max_retries, error
+                    )
                     raise error
                 logger.warning(
                     "%s failed, attempt %d, again in %.3f s: %s",
-                    route.name, delivery.attempts, wait, text(error),
+                    route.name,
+                    delivery.attempts,
+                    wait,
+                    text(error),
                 )
                 if on_retry is not None:
                     on_retry()
                 assert wait is not None
                 if not await self._pause(wait):
                     reason = "retries_exhausted"
-                    await self._bury(delivery, reason, route, message, max_retries, error)
+                    await self._bury(
+                        delivery, reason, route, message, max_retries, error
+                    )
                     raise error
                 error = None
         finally:
@@ -372,7 +394,9 @@ class Bus(_orkestra.AppCore):
         handling.enter()
         try:
             work = compose(
-                self._around_handle, envelope, lambda: self._invoke(handling, route, message)
+                self._around_handle,
+                envelope,
+                lambda: self._invoke(handling, route, message),
             )
             return await work()
         except Exception as error:
@@ -464,9 +488,7 @@ class Bus(_orkestra.AppCore):
         """Goes on with the handlers from the present one on."""
         return await self._publish_after(call, None)
 
-    async def _publish_failed(
-        self, call: Call[Any], error: Exception
-    ) -> EventEnvelope:
+    async def _publish_failed(self, call: Call[Any], error: Exception) -> EventEnvelope:
         """Goes on after the present handler failed."""
         return await self._publish_after(call, error)
 
@@ -491,7 +513,9 @@ class Bus(_orkestra.AppCore):
         settling = Settling(self)
         for index in range(first, len(routes)):
             failed = error if index == first else None
-            await self._to_handler(call, routes[index], index, envelope, settling, failed)
+            await self._to_handler(
+                call, routes[index], index, envelope, settling, failed
+            )
         if settling.behind:
             envelope.settle_with(settling)
         return envelope
@@ -544,7 +568,9 @@ class Bus(_orkestra.AppCore):
             envelope.record(index, "failed")
             await self._bury(delivery, reason, route, event, None, error)
             return
-        work = self._retry_behind(route, event, delivery, envelope, index, (wait, error))
+        work = self._retry_behind(
+            route, event, delivery, envelope, index, (wait, error)
+        )
         settling.behind.append(self._go_on_behind(work))
 
     async def _retry_behind(
@@ -569,7 +595,11 @@ class Bus(_orkestra.AppCore):
             del waiting, error
         try:
             await self._deliver(
-                handling, route, event, delivery, envelope,
+                handling,
+                route,
+                event,
+                delivery,
+                envelope,
                 on_attempt=lambda: envelope.record(index, "processing"),
                 on_retry=lambda: envelope.record(index, "pending"),
             )

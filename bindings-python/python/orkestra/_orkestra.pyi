@@ -1,4 +1,11 @@
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -714,9 +721,7 @@ def metadata_of(message: object, /) -> Metadata:
         NotStampedError: It was only constructed.
     """
 
-def new_command(
-    app: AppCore, command: Any, options: dict[str, Any]
-) -> Call[Any]: ...
+def new_command(app: AppCore, command: Any, options: dict[str, Any]) -> Call[Any]: ...
 def new_handling(app: AppCore, message: Any, is_event: bool) -> Call[Any]: ...
 def new_id() -> str: ...
 def parse_time(text: str) -> int | None: ...

@@ -333,7 +333,11 @@ class AggregateHost:
         try:
             json = self._state_type.dump_json(state)
             await services.save_snapshot(
-                stream, revision, self.kind.schema_version, json, self._app._clock  # noqa: SLF001
+                stream,
+                revision,
+                self.kind.schema_version,
+                json,
+                self._app._clock,  # noqa: SLF001
             )
         except (OrkestraError, ValueError, TypeError) as error:
             # The command is done: a snapshot only saves time.

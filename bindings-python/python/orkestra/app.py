@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from orkestra import _orkestra
 from orkestra._bus import Bus, Entry, logger
-from orkestra._failures import records, text
+from orkestra._failures import records, rejected, text
 from orkestra._orkestra import Clock, Ids, Route
 from orkestra._settings import setting
 from orkestra._times import to_seconds
@@ -248,11 +248,7 @@ class Orkestra(Bus, Registrar):
         self.add_types(*host.events)
 
         async def answer(command: Command[Any]) -> AggregateAnswer:
-            try:
-                done = await host.execute(command, id_of(command))
-            except RejectedError as error:
-                # A refusal of the aggregate is one of the handler.
-                raise Reject(error.reason, error.data) from error
+            done = await host.execute(command, id_of(command))
             return {"stream": done.stream, "revision": done.revision}
 
         for kind in host.commands:
@@ -553,7 +549,10 @@ class Orkestra(Bus, Registrar):
             NotCaughtUpError: It does not get there in `timeout` seconds.
         """
         return _orkestra.wrap_coroutine(
-            self, "caught_up", self._caught_up(name, position, to_seconds(timeout)), False
+            self,
+            "caught_up",
+            self._caught_up(name, position, to_seconds(timeout)),
+            False,
         )
 
     async def _caught_up(self, name: str, position: int, seconds: float) -> None:
@@ -579,8 +578,14 @@ class Orkestra(Bus, Registrar):
             services = self._services_or_refuse()
             head = await services.head()
             _, dead = await services.list_dead_letters(
-                handler=None, topic=None, since=None, until=None, text=None,
-                status="dead", limit=1, offset=0,
+                handler=None,
+                topic=None,
+                since=None,
+                until=None,
+                text=None,
+                status="dead",
+                limit=1,
+                offset=0,
             )
         except OrkestraError as failure:
             error = str(failure)
@@ -637,7 +642,9 @@ class Orkestra(Bus, Registrar):
             error_ = None
         envelope = _orkestra.EventEnvelope(event, (route,), handling.at)
         try:
-            await self._deliver(handling, route, event, delivery, envelope, error=error_)
+            await self._deliver(
+                handling, route, event, delivery, envelope, error=error_
+            )
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
         except Exception as error:  # noqa: BLE001 - it is a dead letter already
@@ -662,7 +669,9 @@ class Orkestra(Bus, Registrar):
             info = type(message).__orkestra_type__
             name, version = info.type_name, info.version
             try:
-                payload = _orkestra.encode_payload(message, self._plan.max_payload_bytes)
+                payload = _orkestra.encode_payload(
+                    message, self._plan.max_payload_bytes
+                )
             except OrkestraError as broken:
                 logger.warning("a dead letter is without its body: %s", broken)
         letter = delivery.dead_letter(
@@ -679,7 +688,10 @@ class Orkestra(Bus, Registrar):
         )
         await self._record(letter)
         logger.error(
-            "%s gave up after %d attempts: %s", route.name, delivery.attempts, text(error)
+            "%s gave up after %d attempts: %s",
+            route.name,
+            delivery.attempts,
+            text(error),
         )
 
     async def _bury_undecodable(
@@ -732,7 +744,9 @@ class Orkestra(Bus, Registrar):
         self, letter: DeadLetter, body: bytes | None
     ) -> tuple[Any, Route, int | None]:
         """The message of a dead letter and its handler, checked before it is requeued."""
-        route = next((r for r in self._routes.values() if r.name == letter.handler), None)
+        route = next(
+            (r for r in self._routes.values() if r.name == letter.handler), None
+        )
         if route is None:
             raise invalid_handler(letter.handler, "it is not in this app")
         if not letter.requeueable:
@@ -742,7 +756,9 @@ class Orkestra(Bus, Registrar):
         message = self._registry.decode(decoded["type"], version, decoded["payload"])
         at = decoded.get("occurred_at") or decoded["metadata"].issued_at
         if message is None:
-            message = RawEvent.from_json(decoded["type"], version or 1, decoded["payload"])
+            message = RawEvent.from_json(
+                decoded["type"], version or 1, decoded["payload"]
+            )
         _orkestra.put_stamp(message, decoded["id"], at, decoded["metadata"])
         return message, route, decoded.get("max_retries")
 

@@ -91,7 +91,9 @@ class OrkestraError(Exception):
     transient: ClassVar[bool] = False
     """Whether the same call may succeed later without any change."""
 
-    def __init__(self, message: str = "", details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message, details)
         self.message = message
         self.details: dict[str, Any] = {} if details is None else details

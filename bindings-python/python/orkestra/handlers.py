@@ -237,7 +237,9 @@ def _registration(
     if concurrency is not None and (
         isinstance(concurrency, bool) or not 1 <= concurrency < 2**32
     ):
-        raise invalid_handler(label, f"concurrency: expected at least 1, found {concurrency}")
+        raise invalid_handler(
+            label, f"concurrency: expected at least 1, found {concurrency}"
+        )
     seconds = None if timeout is None else to_seconds(timeout)
     if seconds is not None and not 0 < seconds < float("inf"):
         raise invalid_handler(label, f"timeout: expected more than 0, found {seconds}")
@@ -246,7 +248,9 @@ def _registration(
         or not isinstance(max_retries, int)
         or max_retries < 0
     ):
-        raise invalid_handler(label, f"max_retries: expected 0 or more, found {max_retries!r}")
+        raise invalid_handler(
+            label, f"max_retries: expected 0 or more, found {max_retries!r}"
+        )
     function, wants_metadata = _signature(label, function, classes)
     call = getattr(type(function), "__call__", None)
     return Registration(

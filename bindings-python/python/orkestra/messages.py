@@ -29,7 +29,15 @@ from orkestra._orkestra import id_of, metadata_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Command", "Event", "Message", "MessageType", "RawEvent", "id_of", "metadata_of"]
+__all__ = [
+    "Command",
+    "Event",
+    "Message",
+    "MessageType",
+    "RawEvent",
+    "id_of",
+    "metadata_of",
+]
 
 ResultT = TypeVar("ResultT", default=Any)
 """The type of a command's result."""
@@ -226,7 +234,9 @@ class RawEvent:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"RawEvent(type={self.type!r}, version={self.version}, data={self.data!r})"
+        return (
+            f"RawEvent(type={self.type!r}, version={self.version}, data={self.data!r})"
+        )
 
 
 def _find_slot() -> None:

@@ -1,14 +1,14 @@
 """Testing apps: an app in memory with a manual clock, and given / when / then.
 
-    app = TestApp("shop")
-    app.include(orders)
-    async with app:
-        await app.dispatch(PlaceOrder(product_id="sku_42", quantity=3))
-        assert app.published == [OrderPlaced(order_id="o-1", quantity=3)]
+app = TestApp("shop")
+app.include(orders)
+async with app:
+    await app.dispatch(PlaceOrder(product_id="sku_42", quantity=3))
+    assert app.published == [OrderPlaced(order_id="o-1", quantity=3)]
 
-    given(Order, OrderPlaced(order_id="o-1")).when(CancelOrder(order_id="o-1")).then(
-        OrderCancelled(order_id="o-1")
-    )
+given(Order, OrderPlaced(order_id="o-1")).when(CancelOrder(order_id="o-1")).then(
+    OrderCancelled(order_id="o-1")
+)
 """
 
 from __future__ import annotations
