@@ -44,6 +44,7 @@ def main(runtime: str) -> None:
     )
     said = json.loads(done.stdout.strip().splitlines()[-1])
     size = work_file("flights.db").stat().st_size
+    del said["board"]
     facts = {**said, "store_bytes": size}
     emit(said["events"] / said["seconds"], "events/s", **facts)
 
