@@ -223,6 +223,64 @@ describe("logged events reach their handlers", () => {
     ]);
   });
 
+  test("E04 what was handled before the app closed is not handled again", async () => {
+    const store = `sqlite:${folder()}/shop.db`;
+    const seen: string[] = [];
+    const { opened, open } = gate();
+    const first = shop({ store });
+    first.eventHandler(
+      OrderPlaced,
+      async ({ order_id }) => {
+        seen.push(order_id);
+        if (order_id === "2") {
+          open();
+          await Promise.resolve();
+        }
+      },
+      { name: "h" },
+    );
+    await first.start();
+    await first.store.append("order", ["1", "2", "3", "4"].map(placed));
+    await opened;
+    await first.close();
+    const before = seen.length;
+
+    const second = shop({ store });
+    second.eventHandler(OrderPlaced, ({ order_id }) => void seen.push(order_id), { name: "h" });
+    await second.start();
+    await second.caughtUp("h", 4);
+
+    expect(before).toBeLessThan(4);
+    expect(seen).toEqual(["1", "2", "3", "4"]);
+  });
+
+  test("an event that waits for a retry when the app closes comes again, and is no dead letter", async () => {
+    const store = `sqlite:${folder()}/shop.db`;
+    const attempts: number[] = [];
+    const open = (fails: boolean) =>
+      new TestApp("shop", { store, state: store }).eventHandler(
+        OrderPlaced,
+        (_, __, { attempt }) => {
+          attempts.push(attempt);
+          if (fails) throw new Error("not now");
+        },
+        { name: "h" },
+      );
+    const first = open(true);
+    await first.start();
+    await first.store.append("order", [placed()]);
+    await first.clock.nextWake();
+    await first.close();
+
+    const second = open(false);
+    await second.start();
+    await second.caughtUp("h", 1);
+
+    expect(attempts).toEqual([1, 1]);
+    expect((await second.deadLetters.list()).total).toBe(0);
+    await second.close();
+  });
+
   test("E09 a poison event is parked, passed over, or stops the reader", async () => {
     for (const poison of ["park", "skip", "stop"] as const) {
       const warnings: string[] = [];

@@ -12,7 +12,7 @@ import {
 } from "./aggregate.js";
 import { Bridge } from "./bridge.js";
 import { Bus, type DispatchOptions, type SendOptions } from "./bus.js";
-import { type Clock, type IdSource, type Origin, SYSTEM } from "./clock.js";
+import { type Origin, SYSTEM } from "./clock.js";
 import type { Context, Sender } from "./context.js";
 import { type DeadLetter, DeadLetters } from "./dead-letters.js";
 import { Deliveries } from "./delivery.js";
@@ -25,7 +25,6 @@ import {
   InvalidSettingError,
   NotCaughtUpError,
   NotStartedError,
-  RejectedError,
 } from "./errors.js";
 import type {
   CommandHandler,
@@ -38,7 +37,7 @@ import type {
   Selected,
   Start,
 } from "./handlers.js";
-import { LogFollower, type ReaderState } from "./log.js";
+import { LogFollower } from "./log.js";
 import {
   type AnyCommandType,
   type AnyMessageType,
@@ -50,66 +49,15 @@ import {
   type Payload,
   typeOf,
 } from "./message.js";
-import { Metadata, type WireMetadata } from "./metadata.js";
+import { Metadata } from "./metadata.js";
 import { attempt, type NativeStores, native } from "./native.js";
-import { encodePayload } from "./payload.js";
-import { eventOf, type Row } from "./recorded.js";
+import type { Row } from "./recorded.js";
+import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import type { Call, Route } from "./route.js";
-import type { PayloadObject } from "./schema.js";
+import type { Health, Logger, OrkestraOptions } from "./settings.js";
 import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
-
-/** Where warnings go: any pino-like logger. */
-export interface Logger {
-  warn(facts: object, message: string): void;
-}
-
-/** How an app is set up. */
-export interface OrkestraOptions {
-  /** `memory:`. Default: `ORKESTRA_BUS`, then `memory:`. */
-  readonly bus?: string;
-  /** `sqlite:<path>` or `memory:`. Default: `ORKESTRA_STORE`, then `sqlite:orkestra.db`. */
-  readonly store?: string;
-  /** Where checkpoints, leases and dead letters are kept. Default: `ORKESTRA_STATE`, then in the store. */
-  readonly state?: string;
-  /** The leading segments of type names that topics leave out. Default: the app's name, camelised; empty for none. */
-  readonly appPrefix?: string;
-  /** The longest payload in bytes. Default 1 MiB. */
-  readonly maxPayloadBytes?: number;
-  /**
-   * Whether what a handler sends is derived from the message it handles by itself (`async`, the default), or only what it sends through its
-   * context argument (`explicit`), which is faster.
-   */
-  readonly context?: "async" | "explicit";
-  /** Milliseconds that `close` waits for what is under way. Default 10,000. */
-  readonly closeTimeoutMs?: number;
-  /** Where warnings go. Default `process.emitWarning`. */
-  readonly logger?: Logger;
-  /** Another clock: for tests. */
-  readonly clock?: Clock;
-  /** Another source of ids: for tests. */
-  readonly ids?: IdSource;
-  /** Where the `ORKESTRA_…` variables are read. Default `process.env`. */
-  readonly env?: Readonly<Record<string, string | undefined>>;
-}
-
-/** How an app is. */
-export interface Health {
-  /** Whether it runs, its store answers and every reader reads. */
-  readonly ok: boolean;
-  /** The app's name. */
-  readonly app: string;
-  readonly status: "new" | "running" | "closed";
-  /** What the store says when it does not answer, `null` when it does. */
-  readonly error: string | null;
-  /** The position of the last event in the store. */
-  readonly head: number | null;
-  /** The handlers' readers of the log. */
-  readonly readers: readonly ReaderState[];
-  /** Dead letters that wait for somebody. */
-  readonly deadLetters: number;
-}
 
 type Status = "new" | "running" | "closed";
 
@@ -198,12 +146,14 @@ export class Orkestra {
       stamp: (event) => this.#bus.stampEvent(event, undefined, this.#bus.cause()),
     };
     this.store = new Store(this.#storeHost);
-    this.deadLetters = new DeadLetters(
-      this.#bridge,
-      this.#stores,
-      (letter) => this.#redeliver(letter),
-      (letter, payload) => this.#prepare(letter, payload),
-    );
+    const redelivery = new Redelivery({
+      bus: this.#bus,
+      registry: this.#registry,
+      clock: this.#origin.clock,
+      maxPayloadBytes: this.#stores.maxPayloadBytes,
+      guard: () => this.#guard(),
+    });
+    this.deadLetters = new DeadLetters(this.#bridge, this.#stores, redelivery);
   }
 
   // Registration.
@@ -616,79 +566,4 @@ export class Orkestra {
       error,
     });
   }
-
-  /** Checks that a letter can be handed over, and makes its body with another payload. */
-  #prepare(letter: DeadLetter, payload: object | undefined): string | undefined {
-    const refuse = (reason: string): never => {
-      const { handler } = letter;
-      throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
-    };
-    this.#guard();
-    if (!letter.requeueable) refuse("the body of the dead letter could not be encoded");
-    if (this.#registry.routeNamed(letter.handler) === undefined) {
-      refuse("this app has no such handler");
-    }
-    if (payload === undefined) return undefined;
-    const { stampMicros, ...decoded } = this.#decode(letter);
-    const model = this.#registry.lookup(letter.type);
-    const stamp = Metadata.read(decoded.id, decoded.metadata);
-    const checked = model?.decode(payload as PayloadObject, stamp) ?? payload;
-    const data = encodePayload(letter.type, checked, this.#stores.maxPayloadBytes);
-    const json = JSON.stringify({
-      id: decoded.id,
-      type: letter.type,
-      version: model?.version ?? decoded.version ?? 1,
-      metadata: Metadata.encode(stamp),
-      occurred_at: stampMicros,
-    });
-    return attempt(() => native.encodeMessage(letter.kind, `${json.slice(0, -1)},"data":${data}}`));
-  }
-
-  #decode(letter: DeadLetter): DecodedMessage & { stampMicros: number } {
-    const now = Math.round(this.#origin.clock.now() * 1000);
-    const text = attempt(() => native.decodeMessage(letter.body, now));
-    const decoded = JSON.parse(text) as DecodedMessage;
-    const time = decoded.occurred_at ?? decoded.metadata.issued_at;
-    return { ...decoded, stampMicros: Math.round(Date.parse(time) * 1000) };
-  }
-
-  async #redeliver(letter: DeadLetter): Promise<boolean> {
-    const route = this.#registry.routeNamed(letter.handler);
-    if (route === undefined) return false;
-    const { stampMicros: _, ...decoded } = this.#decode(letter);
-    const stamp = Metadata.read(decoded.id, decoded.metadata);
-    try {
-      await this.#bus.deliverTo(route, this.#messageOf(decoded, stamp), stamp);
-      return true;
-    } catch (error) {
-      // A refusal is an answer: the message is done with.
-      return error instanceof RejectedError;
-    }
-  }
-
-  #messageOf(decoded: DecodedMessage, stamp: Metadata): Message {
-    if (decoded.kind === "event") {
-      const { id, type, version = 1, data, metadata } = decoded;
-      return eventOf({ id, type, version, data, metadata } as Row, this.#registry.lookup);
-    }
-    const model = this.#registry.lookup(decoded.type);
-    if (model === undefined) {
-      const topic = this.#registry.topicFor(decoded.type);
-      throw new InvalidHandlerError(`handler ${topic}: the app does not know ${decoded.type}`, {
-        handler: topic,
-        reason: `the app does not know ${decoded.type}`,
-      });
-    }
-    return model.decode(decoded.data, stamp);
-  }
-}
-
-interface DecodedMessage {
-  readonly kind: "command" | "event";
-  readonly id: string;
-  readonly type: string;
-  readonly version?: number;
-  readonly data: PayloadObject;
-  readonly metadata: WireMetadata;
-  readonly occurred_at?: string;
 }

@@ -404,10 +404,17 @@ export class Bus {
     };
   }
 
-  /** Delivers a message that has been stamped to one handler alone: from the log, or a dead letter. */
-  deliverTo(route: Route, message: Message, stamp: Metadata, letter = true): Promise<unknown> {
+  /** Delivers a message that has been stamped to one handler alone. */
+  deliverTo(route: Route, message: Message, stamp: Metadata): Promise<unknown> {
     const call = this.#caller(route, message, stamp, false);
-    return this.#deliveries.deliver({ route, message, stamp, maxRetries: undefined, call, letter });
+    return this.#deliveries.deliver({ route, message, stamp, maxRetries: undefined, call });
+  }
+
+  /** Delivers an event of the log to one handler; throws `INTERRUPTED` when the app closes before the end. */
+  deliverLogged(route: Route, event: Event, stamp: Metadata, letter: boolean): Promise<unknown> {
+    const call = this.#caller(route, event, stamp, false);
+    const delivery = { route, message: event, stamp, maxRetries: undefined, call };
+    return this.#deliveries.deliver({ ...delivery, letter, logged: true });
   }
 
   /** The stamp of a sending. Each sending of one command is a new one, unless it was stamped and never sent. */

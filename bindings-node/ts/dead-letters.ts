@@ -6,6 +6,7 @@
 import type { Bridge } from "./bridge.js";
 import type { NativeStores } from "./native.js";
 import type { ErrorRecord } from "./outcome.js";
+import type { Redelivery } from "./redelivery.js";
 
 /** Why a message was given up. */
 export type DeadLetterReason =
@@ -99,25 +100,17 @@ function camel(wire: Record<string, unknown>): Record<string, unknown> {
   );
 }
 
-/** Hands a requeued message to its handler; whether that succeeded. */
-export type Redeliver = (letter: DeadLetter) => Promise<boolean>;
-
-/** Checks that a letter can be handed over, and returns its body with the new payload, if there is one. */
-export type Prepare = (letter: DeadLetter, payload: object | undefined) => string | undefined;
-
 /** The dead letters of an app: `app.deadLetters`. */
 export class DeadLetters {
   readonly #bridge: Bridge;
   readonly #stores: NativeStores;
-  readonly #redeliver: Redeliver;
-  readonly #prepare: Prepare;
+  readonly #redelivery: Redelivery;
 
   /** @internal */
-  constructor(bridge: Bridge, stores: NativeStores, redeliver: Redeliver, prepare: Prepare) {
+  constructor(bridge: Bridge, stores: NativeStores, redelivery: Redelivery) {
     this.#bridge = bridge;
     this.#stores = stores;
-    this.#redeliver = redeliver;
-    this.#prepare = prepare;
+    this.#redelivery = redelivery;
   }
 
   /** A page of the entries that `filter` finds. */
@@ -180,9 +173,9 @@ export class DeadLetters {
   }
 
   async #requeue(id: string, payload: object | undefined): Promise<boolean> {
-    const body = this.#prepare(await this.show(id), payload);
+    const body = this.#redelivery.prepare(await this.show(id), payload);
     const text = await this.#bridge.run(() => this.#stores.requeueDeadLetter(id, body));
-    const gone = await this.#redeliver(deadLetterOf(JSON.parse(text ?? "{}")));
+    const gone = await this.#redelivery.redeliver(deadLetterOf(JSON.parse(text ?? "{}")));
     if (gone) await this.discard(id);
     return gone;
   }

@@ -29,7 +29,12 @@ export interface Delivery {
   readonly onRetry?: () => void;
   /** Whether giving up leaves a dead letter. Default true. */
   readonly letter?: boolean;
+  /** Whether the log keeps the message: closing then interrupts the delivery instead of giving it up. */
+  readonly logged?: boolean;
 }
+
+/** Thrown when the app closes in the middle of a delivery from the log. */
+export const INTERRUPTED = new Error("the app closed in the middle of a delivery");
 
 /** A recorded event that does not decode. */
 export interface Undecodable {
@@ -127,6 +132,7 @@ export class Deliveries {
         await origin.clock.sleep(next, this.closing);
         if (!this.closing.aborted) continue;
       }
+      if (typeof next === "number" && delivery.logged === true) throw INTERRUPTED;
       await this.#giveUp(delivery, machine, typeof next === "string" ? next : "retries_exhausted");
       throw error;
     }

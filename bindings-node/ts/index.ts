@@ -11,7 +11,7 @@ export {
   type Executed,
   type Executor,
 } from "./aggregate.js";
-export { type Health, type Logger, Orkestra, type OrkestraOptions } from "./app.js";
+export { Orkestra } from "./app.js";
 export type { DispatchOptions, SendOptions } from "./bus.js";
 export type { Clock, IdSource } from "./clock.js";
 export type { Context } from "./context.js";
@@ -142,6 +142,7 @@ export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
 export type { RecordedEvent } from "./recorded.js";
 export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
 export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";
+export type { Health, Logger, OrkestraOptions } from "./settings.js";
 export type {
   Append,
   Appended,

@@ -5,6 +5,7 @@
  */
 import type { Bus } from "./bus.js";
 import type { Origin } from "./clock.js";
+import { INTERRUPTED } from "./delivery.js";
 import { RejectedError, SubscriptionStoppedError } from "./errors.js";
 import type { Poison, Start } from "./handlers.js";
 import { type Event, stampOf } from "./message.js";
@@ -83,9 +84,13 @@ export class LogFollower {
       try {
         const batch = await this.#reader.next();
         if (batch === undefined) break;
-        if (!(await this.#handle(batch.events))) break;
-        await this.#reader.ack(batch.position);
-        this.#position = batch.position;
+        const open = await this.#handle(batch.events);
+        const done = open === undefined ? batch.position : lastBefore(open, batch.events);
+        if (done !== undefined) {
+          await this.#reader.ack(done);
+          this.#position = done;
+        }
+        if (open !== undefined) break;
       } catch (error) {
         if (closing.aborted) break;
         warn(`${this.#route.fullName}: the log could not be read`, error);
@@ -95,17 +100,18 @@ export class LogFollower {
     this.#running = false;
   }
 
-  /** Whether all of it is handled; not when the app closes in between. */
-  async #handle(rows: readonly Row[]): Promise<boolean> {
+  /** The position of the first event that is not handled, because the app closes or the reader stops; nothing when all are. */
+  async #handle(rows: readonly Row[]): Promise<number | undefined> {
     const lanes = this.#route.concurrency;
     if (lanes === 1) return this.#inOrder(rows);
     const groups = Array.from({ length: lanes }, (): Row[] => []);
     for (const row of rows) groups[laneOf(row.stream, lanes)]?.push(row);
-    const done = await Promise.all(groups.map((group) => this.#inOrder(group)));
-    return done.every(Boolean);
+    const open = await Promise.all(groups.map((group) => this.#inOrder(group)));
+    const positions = open.filter((position) => position !== undefined);
+    return positions.length === 0 ? undefined : Math.min(...positions);
   }
 
-  #stop(row: Row, error: unknown): void {
+  #stop(row: Row, error: unknown): false {
     const reason = error instanceof Error ? error.message : String(error);
     const { fullName: name } = this.#route;
     const { position } = row;
@@ -113,31 +119,50 @@ export class LogFollower {
     this.#stopped = new SubscriptionStoppedError(message, { name, position, reason });
     this.#halted.abort(this.#stopped);
     this.#host.warn(message, this.#stopped);
+    return false;
   }
 
-  async #inOrder(rows: readonly Row[]): Promise<boolean> {
-    const { bus, registry, closing, undecodable } = this.#host;
+  async #inOrder(rows: readonly Row[]): Promise<number | undefined> {
+    const { closing } = this.#host;
     for (const row of rows) {
-      if (closing.aborted || this.#stopped !== undefined) return false;
-      let event: Event;
-      try {
-        event = eventOf(row, registry.lookup);
-      } catch (error) {
-        if (this.#poison === "stop") this.#stop(row, error);
-        else if (this.#poison === "park") await undecodable(this.#route, row, error);
-        continue;
-      }
-      const stamp = stampOf(event) as Metadata;
-      try {
-        await bus.deliverTo(this.#route, event, stamp, this.#poison === "park");
-      } catch (error) {
-        // A refusal passes the event over; a failure has become a dead letter by now, if it was to become one.
-        if (this.#poison === "stop" && !(error instanceof RejectedError)) this.#stop(row, error);
-      }
+      if (closing.aborted || this.#stopped !== undefined) return row.position;
+      if (!(await this.#one(row))) return row.position;
     }
-    if (closing.aborted || this.#stopped !== undefined) return false;
+    return undefined;
+  }
+
+  /** Whether the event is done with. */
+  async #one(row: Row): Promise<boolean> {
+    const { bus, registry, undecodable } = this.#host;
+    let event: Event;
+    try {
+      event = eventOf(row, registry.lookup);
+    } catch (error) {
+      if (this.#poison === "stop") return this.#stop(row, error);
+      if (this.#poison === "park") await undecodable(this.#route, row, error);
+      return true;
+    }
+    try {
+      await bus.deliverLogged(
+        this.#route,
+        event,
+        stampOf(event) as Metadata,
+        this.#poison === "park",
+      );
+    } catch (error) {
+      // The log keeps it: it comes again after the next start.
+      if (error === INTERRUPTED) return false;
+      // A refusal passes the event over; a failure has become a dead letter by now, if it was to become one.
+      if (this.#poison === "stop" && !(error instanceof RejectedError))
+        return this.#stop(row, error);
+    }
     return true;
   }
+}
+
+/** The position of the last of `rows` before `position`. */
+function lastBefore(position: number, rows: readonly Row[]): number | undefined {
+  return rows.filter((row) => row.position < position).at(-1)?.position;
 }
 
 /** Which of `lanes` workers handles a stream: always the same, so that its events keep their order. FNV-1a, 32 bits. */

@@ -14,12 +14,13 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { AggregateSpec, Executor } from "./aggregate.js";
-import { Orkestra, type OrkestraOptions } from "./app.js";
+import { Orkestra } from "./app.js";
 import { ManualClock, ManualIds } from "./clock.js";
 import type { DeadLetter } from "./dead-letters.js";
 import { CommandEnvelope } from "./envelope.js";
 import { type Command, type Event, modelOf } from "./message.js";
 import { Reject } from "./outcome.js";
+import type { OrkestraOptions } from "./settings.js";
 
 export { ManualClock, ManualIds } from "./clock.js";
 

@@ -1,0 +1,114 @@
+/**
+ * Dead letters on their way back to their handler.
+ *
+ * @packageDocumentation
+ */
+import type { Bus } from "./bus.js";
+import type { Clock } from "./clock.js";
+import type { DeadLetter } from "./dead-letters.js";
+import { InvalidHandlerError, RejectedError } from "./errors.js";
+import type { Message } from "./message.js";
+import { Metadata, millisOf, type WireMetadata } from "./metadata.js";
+import { attempt, native } from "./native.js";
+import { encodePayload } from "./payload.js";
+import { eventOf, type Row } from "./recorded.js";
+import type { Registry } from "./registry.js";
+import type { PayloadObject } from "./schema.js";
+
+/** What handing a letter over needs of its app. */
+export interface RedeliveryHost {
+  readonly bus: Bus;
+  readonly registry: Registry;
+  readonly clock: Clock;
+  readonly maxPayloadBytes: number;
+  readonly guard: () => void;
+}
+
+interface DecodedMessage {
+  readonly kind: "command" | "event";
+  readonly id: string;
+  readonly type: string;
+  readonly version?: number;
+  readonly data: PayloadObject;
+  readonly metadata: WireMetadata;
+  readonly occurred_at?: string;
+}
+
+/** Hands dead letters to their handler again. */
+export class Redelivery {
+  readonly #host: RedeliveryHost;
+
+  constructor(host: RedeliveryHost) {
+    this.#host = host;
+  }
+
+  /**
+   * Checks that a letter can be handed over. Returns its body with another payload, if there is one.
+   *
+   * @throws {InvalidHandlerError} if this app has no such handler, or the body cannot be handed over.
+   * @throws {InvalidPayloadError} if the payload does not fit its type.
+   */
+  prepare(letter: DeadLetter, payload: object | undefined): string | undefined {
+    const { guard, registry, maxPayloadBytes } = this.#host;
+    guard();
+    if (!letter.requeueable) {
+      throw refusal(letter, "the body of the dead letter could not be encoded");
+    }
+    if (registry.routeNamed(letter.handler) === undefined) {
+      throw refusal(letter, "this app has no such handler");
+    }
+    if (payload === undefined) return undefined;
+    const { id, version = 1, metadata, occurred_at } = this.#decode(letter);
+    const model = registry.lookup(letter.type);
+    const stamp = Metadata.read(id, metadata);
+    const checked = model?.decode(payload as PayloadObject, stamp) ?? payload;
+    const data = encodePayload(letter.type, checked, maxPayloadBytes);
+    const facts = JSON.stringify({
+      id,
+      type: letter.type,
+      version: model?.version ?? version,
+      metadata: Metadata.encode(stamp),
+      occurred_at: Math.round(millisOf(occurred_at ?? metadata.issued_at) * 1000),
+    });
+    return attempt(() =>
+      native.encodeMessage(letter.kind, `${facts.slice(0, -1)},"data":${data}}`),
+    );
+  }
+
+  /** Delivers the message to its handler alone; whether that was the end of it. */
+  async redeliver(letter: DeadLetter): Promise<boolean> {
+    const { bus, registry } = this.#host;
+    const route = registry.routeNamed(letter.handler);
+    if (route === undefined) return false;
+    const decoded = this.#decode(letter);
+    const stamp = Metadata.read(decoded.id, decoded.metadata);
+    const message = this.#messageOf(letter, decoded, stamp);
+    try {
+      await bus.deliverTo(route, message, stamp);
+      return true;
+    } catch (error) {
+      // A refusal is an answer: the message is done with.
+      return error instanceof RejectedError;
+    }
+  }
+
+  #decode(letter: DeadLetter): DecodedMessage {
+    const now = Math.round(this.#host.clock.now() * 1000);
+    return JSON.parse(attempt(() => native.decodeMessage(letter.body, now))) as DecodedMessage;
+  }
+
+  #messageOf(letter: DeadLetter, decoded: DecodedMessage, stamp: Metadata): Message {
+    const { registry } = this.#host;
+    if (decoded.kind === "event") {
+      const { id, type, version = 1, data, metadata } = decoded;
+      return eventOf({ id, type, version, data, metadata } as Row, registry.lookup);
+    }
+    const model = registry.lookup(decoded.type);
+    if (model === undefined) throw refusal(letter, `this app does not know ${decoded.type}`);
+    return model.decode(decoded.data, stamp);
+  }
+}
+
+function refusal({ handler }: DeadLetter, reason: string): InvalidHandlerError {
+  return new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+}

@@ -1,0 +1,58 @@
+/**
+ * How an app is set up, and how it is.
+ *
+ * @packageDocumentation
+ */
+import type { Clock, IdSource } from "./clock.js";
+import type { ReaderState } from "./log.js";
+
+/** Where warnings go: any pino-like logger. */
+export interface Logger {
+  warn(facts: object, message: string): void;
+}
+
+/** How an app is set up. */
+export interface OrkestraOptions {
+  /** `memory:`. Default: `ORKESTRA_BUS`, then `memory:`. */
+  readonly bus?: string;
+  /** `sqlite:<path>` or `memory:`. Default: `ORKESTRA_STORE`, then `sqlite:orkestra.db`. */
+  readonly store?: string;
+  /** Where checkpoints, leases and dead letters are kept. Default: `ORKESTRA_STATE`, then in the store. */
+  readonly state?: string;
+  /** The leading segments of type names that topics leave out. Default: the app's name, camelised; empty for none. */
+  readonly appPrefix?: string;
+  /** The longest payload in bytes. Default 1 MiB. */
+  readonly maxPayloadBytes?: number;
+  /**
+   * Whether what a handler sends is derived from the message it handles by itself (`async`, the default), or only what it sends through its
+   * context argument (`explicit`), which is faster.
+   */
+  readonly context?: "async" | "explicit";
+  /** Milliseconds that `close` waits for what is under way. Default 10,000. */
+  readonly closeTimeoutMs?: number;
+  /** Where warnings go. Default `process.emitWarning`. */
+  readonly logger?: Logger;
+  /** Another clock: for tests. */
+  readonly clock?: Clock;
+  /** Another source of ids: for tests. */
+  readonly ids?: IdSource;
+  /** Where the `ORKESTRA_…` variables are read. Default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** How an app is. */
+export interface Health {
+  /** Whether it runs, its store answers and every reader reads. */
+  readonly ok: boolean;
+  /** The app's name. */
+  readonly app: string;
+  readonly status: "new" | "running" | "closed";
+  /** What the store says when it does not answer, `null` when it does. */
+  readonly error: string | null;
+  /** The position of the last event in the store. */
+  readonly head: number | null;
+  /** The handlers' readers of the log. */
+  readonly readers: readonly ReaderState[];
+  /** Dead letters that wait for somebody. */
+  readonly deadLetters: number;
+}
