@@ -11,6 +11,7 @@ import {
   InvalidHandlerError,
   InvalidIdError,
   InvalidMetadataError,
+  InvalidRetryPolicyError,
   InvalidSettingError,
   InvalidUrlError,
   NewerSchemaError,
@@ -169,6 +170,15 @@ describe("bad input: handlers", () => {
     expect(() => register(PlaceOrder, () => 1, { concurrency: 0 })).toThrow(InvalidHandlerError);
     expect(() => register(PlaceOrder, () => 1, { timeoutMs: 0 })).toThrow(InvalidHandlerError);
     expect(() => register(PlaceOrder, () => 1, { retry: { jitter: 2 } })).toThrow(OrkestraError);
+    for (const options of [
+      { maxRetries: -1 },
+      { maxRetries: 1.5 },
+      { concurrency: 1.5 },
+      { timeoutMs: Number.NaN },
+      { name: 7 },
+    ]) {
+      expect(() => register(PlaceOrder, () => 1, options)).toThrow(InvalidHandlerError);
+    }
     expect(() => listen(OrderPlaced, () => 1, { name: "a b" })).toThrow(InvalidHandlerError);
     expect(() => listen({ topic: "a b" }, () => 1)).toThrow(OrkestraError);
   });
@@ -216,6 +226,28 @@ describe("bad input: ids and metadata", () => {
     ]) {
       await expect(app.dispatch(place(), { id: id as string })).rejects.toThrow(InvalidIdError);
       await expect(app.publish(placed(), { id: id as string })).rejects.toThrow(InvalidIdError);
+    }
+  });
+
+  test("retries that are no number of retries", async () => {
+    const app = shop().commandHandler(PlaceOrder, () => ({ order_id: "7" }));
+    await app.start();
+
+    for (const maxRetries of [
+      -1,
+      1.5,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      "2" as unknown as number,
+    ]) {
+      await expect(app.dispatch(place(), { maxRetries })).rejects.toThrow(InvalidRetryPolicyError);
+      await expect(app.publish(placed(), { maxRetries })).rejects.toThrow(InvalidRetryPolicyError);
+    }
+  });
+
+  test("versions that are none", () => {
+    for (const version of [0, -1, 1.5, Number.NaN]) {
+      expect(() => event("Shop.Odd", z.object({}), { version })).toThrow(InvalidSettingError);
     }
   });
 
@@ -326,6 +358,17 @@ db.commit()`;
     execFileSync("python3", ["-c", script, path]);
 
     await expect(start(path)).rejects.toThrow(NewerSchemaError);
+  });
+
+  test("a start that failed may be tried again", async () => {
+    const path = folder();
+    const app = shop({ store: `sqlite:${path}/later/shop.db` });
+    await expect(app.start()).rejects.toThrow(CannotOpenStoreError);
+    mkdirSync(`${path}/later`);
+
+    await app.start();
+
+    expect((await app.health()).ok).toBe(true);
   });
 
   test("an app whose store did not open is closed without an error", async () => {

@@ -17,7 +17,7 @@ app.commandHandler(Place, async (command) => {
   await app.publish(Placed({ id: command.id }));
   return command.id + 1;
 });
-app.eventHandler(Placed, () => undefined, { name: "h" });
+app.eventHandler(Placed, () => undefined, { name: globalThis.HANDLER ?? "h" });
 `;
 
 const ESM = `import { Orkestra, command, event, type, StoreError } from ${JSON.stringify(built("esm/index.js"))};
@@ -51,6 +51,19 @@ describe("the package", () => {
       app.start().then(() => app.dispatch(Place({ id: 1 }))).then(console.log).then(() => app.close());`;
 
     expect(await program("main.cjs", text)).toBe("2");
+  });
+
+  test("says when a message comes from its other copy", async () => {
+    const text = `${ESM}
+      import { createRequire } from "node:module";
+      const other = createRequire(import.meta.url)(${JSON.stringify(built("cjs/index.js"))});
+      const Other = other.command("Shop.Orders.PlaceOrder", other.type());
+      await app.dispatch(Other({ id: 1 })).catch((error) => console.log(error.message));
+      await app.close();`;
+
+    expect(await program("main.mjs", text)).toBe(
+      "expected a command, found PlaceOrder of another copy of orkestra",
+    );
   });
 
   test("shows messages, errors and metadata readably", async () => {
@@ -108,7 +121,9 @@ describe("a process ends by itself", () => {
 });
 
 describe("worker threads", () => {
-  const LOOP = `${CJS}
+  // Several readers of one name are for later: each worker has its own.
+  const LOOP = `globalThis.HANDLER = "h" + require("node:worker_threads").threadId;
+    ${CJS}
     const { parentPort } = require("node:worker_threads");
     app.start().then(async () => {
       for (let n = 0; ; n++) {

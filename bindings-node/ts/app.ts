@@ -399,12 +399,16 @@ export class Orkestra {
   // Life.
 
   /**
-   * Opens the stores and begins to read the log. Safe to call again.
+   * Opens the stores and begins to read the log. Safe to call again, also after it failed.
    *
    * @throws {CannotOpenStoreError} {@link NotADatabaseError} {@link NewerSchemaError} and what else keeps a store from opening.
    */
   start(): Promise<this> {
-    this.#starting ??= this.#start();
+    this.#starting ??= this.#start().catch(async (error: unknown) => {
+      this.#starting = undefined;
+      await this.#bridge.run(() => this.#stores.close()).catch(() => undefined);
+      throw error;
+    });
     return this.#starting;
   }
 

@@ -23,6 +23,7 @@ import {
 import { checkId, Metadata, type StampFields } from "./metadata.js";
 import { Reject } from "./outcome.js";
 import type { Registry } from "./registry.js";
+import { checkRetries } from "./retry.js";
 import type { Route } from "./route.js";
 
 /** What a sender may say. */
@@ -423,6 +424,7 @@ export class Bus {
     options: SendOptions | undefined,
     cause: Context | undefined,
   ): Metadata {
+    if (options !== undefined) checkRetries(options.maxRetries);
     const old = stampOf(command);
     if (old !== undefined && options?.id === undefined && Metadata.use(old)) {
       return options === undefined ? old : this.#restamp(command, old, options);
@@ -443,6 +445,7 @@ export class Bus {
 
   /** The stamp of an event: an event object is one fact and keeps it. */
   stampEvent(event: Event, options: SendOptions | undefined, cause: Context | undefined): Metadata {
+    if (options !== undefined) checkRetries(options.maxRetries);
     const old = stampOf(event);
     if (old !== undefined) return old;
     const made =

@@ -4,7 +4,12 @@
  * @packageDocumentation
  */
 import { SYSTEM } from "./clock.js";
-import { NotStampedError, WrongKindError } from "./errors.js";
+import {
+  InvalidSettingError,
+  InvalidTypeNameError,
+  NotStampedError,
+  WrongKindError,
+} from "./errors.js";
 import { Metadata } from "./metadata.js";
 import { attempt, native } from "./native.js";
 import {
@@ -136,6 +141,9 @@ export interface Model {
 /** Where a definition keeps its {@link Model}. */
 export const MODEL: unique symbol = Symbol("orkestra.model");
 
+/** What every copy of this package knows its messages by. */
+const MARK = Symbol.for("orkestra.message");
+
 class Stamped {
   #stamp: Metadata | undefined = undefined;
   readonly #model: Model;
@@ -231,7 +239,13 @@ function define(
   facts: Pick<Model, "aliases" | "version" | "upcasters">,
 ): unknown {
   // Refuses what can be no type name.
+  if (typeof typeName !== "string") throw invalidName(String(typeName), "expected text");
   attempt(() => native.topicOf(typeName, ""));
+  const { version } = facts;
+  if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
+    const reason = `expected a whole number from 1, found ${String(version)}`;
+    throw new InvalidSettingError(`version: ${reason}`, { setting: "version", reason });
+  }
   const name = typeName.slice(typeName.lastIndexOf(".") + 1);
   // A class of that name, so that consoles and debuggers show it.
   const { [name]: Type } = {
@@ -281,6 +295,8 @@ function define(
   });
 }
 
+Object.defineProperty(Stamped.prototype, MARK, { value: true });
+
 class Raw extends Stamped {
   readonly type: string;
   readonly data: PayloadObject;
@@ -319,6 +335,10 @@ export function payloadOf(message: Message): object {
   return message instanceof Raw ? message.data : message;
 }
 
+function invalidName(type_name: string, reason: string): InvalidTypeNameError {
+  return new InvalidTypeNameError(`type name ${type_name}: ${reason}`, { type_name, reason });
+}
+
 /** The model of a definition, `undefined` for anything else. */
 export function definitionOf(value: unknown): Model | undefined {
   return typeof value === "function" && MODEL in value ? (value[MODEL] as Model) : undefined;
@@ -327,9 +347,10 @@ export function definitionOf(value: unknown): Model | undefined {
 /** `expected` a command or an event, found something else. */
 export function wrongKind(expected: "command" | "event", value: unknown): WrongKindError {
   const model = modelOf(value) ?? definitionOf(value);
+  const foreign = typeof value === "object" && value !== null && MARK in value;
   const found =
     model === undefined
-      ? describe(value)
+      ? `${describe(value)}${foreign ? " of another copy of orkestra" : ""}`
       : `the ${model.kind}${modelOf(value) === undefined ? " type" : ""} ${model.typeName}`;
   const wanted = expected === "command" ? "a command" : "an event";
   return new WrongKindError(`expected ${wanted}, found ${found}`, { expected: wanted, found });

@@ -15,7 +15,7 @@ import {
   wrongKind,
 } from "./message.js";
 import { attempt, type NativeRegistry, native } from "./native.js";
-import { policyToWire } from "./retry.js";
+import { isCount, policyToWire } from "./retry.js";
 import { type Call, Route } from "./route.js";
 
 /** The types and handlers of an app. */
@@ -178,6 +178,16 @@ function specOf(
   options: HandlerOptions,
 ): object {
   const { name, maxRetries, retry = {}, concurrency, timeoutMs } = options;
+  const refuse = (what: string, expected: string, found: unknown): never => {
+    const handler = typeof name === "string" ? name : "a handler";
+    const reason = `${what}: expected ${expected}, found ${String(found)}`;
+    throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+  };
+  if (name !== undefined && typeof name !== "string") refuse("name", "text", name);
+  for (const [what, value] of Object.entries({ maxRetries, concurrency })) {
+    if (value !== undefined && !isCount(value)) refuse(what, "a whole number", value);
+  }
+  if (timeoutMs !== undefined && !(timeoutMs > 0)) refuse("timeoutMs", "more than 0", timeoutMs);
   const policy = policyToWire(maxRetries === undefined ? retry : { ...retry, maxRetries });
   return {
     name: name ?? null,

@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+import { InvalidRetryPolicyError } from "./errors.js";
 import { attempt, native } from "./native.js";
 
 /** An error class, or its name. */
@@ -29,8 +30,28 @@ export interface RetryPolicy {
   readonly giveUpOn?: readonly ErrorType[];
 }
 
+/** Whether `value` is a whole number from 0 that the core can count to. */
+export function isCount(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff_ffff;
+}
+
+/**
+ * Checks a number of retries.
+ *
+ * @throws {InvalidRetryPolicyError} if it is no whole number from 0.
+ */
+export function checkRetries(maxRetries: number | undefined): void {
+  if (maxRetries === undefined || isCount(maxRetries)) return;
+  const reason = `expected a whole number from 0, found ${String(maxRetries)}`;
+  throw new InvalidRetryPolicyError(`retry policy: max_retries: ${reason}`, {
+    field: "max_retries",
+    reason,
+  });
+}
+
 /** The policy as the core reads it. */
 export function policyToWire(policy: RetryPolicy): object {
+  checkRetries(policy.maxRetries);
   const names = (types: readonly ErrorType[]): string[] =>
     types.map((type) => (typeof type === "string" ? type : type.name));
   return {

@@ -25,7 +25,7 @@ export interface OrkestraOptions {
   readonly maxPayloadBytes?: number;
   /**
    * Whether what a handler sends is derived from the message it handles by itself (`async`, the default), or only what it sends through its
-   * context argument (`explicit`), which is faster.
+   * context argument (`explicit`), which is faster. There a handler that calls `app.dispatch` itself may wait for a slot that it holds.
    */
   readonly context?: "async" | "explicit";
   /** Milliseconds that `close` waits for what is under way. Default 10,000. */
