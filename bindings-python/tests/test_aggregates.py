@@ -7,6 +7,8 @@ import contextvars
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import BaseModel
+
 from orkestra import Aggregate, Command, Event, Orkestra, Reject, id_of
 from orkestra.errors import (
     DuplicateHandlerError,
@@ -18,7 +20,6 @@ from orkestra.errors import (
     UnknownEventError,
 )
 from orkestra.testing import TestApp, given
-from pydantic import BaseModel
 from shop import AddStock, OrderPlaced, PlaceOrder, Stock, StockAdded, StockItem
 
 ID = "019506b8-9d2a-7c3e-8f00-0123456789ab"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+
 from orkestra import Orkestra, RetryPolicy
 from orkestra._orkestra import HANDLING
 from orkestra.errors import ClosedError, WaitInLoopError, WaitTimeoutError
@@ -270,7 +271,7 @@ async def test_the_context_is_put_back_whatever_happens(app: Orkestra) -> None:
     async def place_order(command: PlaceOrder) -> None:
         assert HANDLING.get(None) is not None
         await go.wait()
-        raise ValueError
+        raise ValueError("lost")
 
     first = asyncio.create_task(app.dispatch(ORDER))
     await asyncio.sleep(0)
@@ -280,7 +281,7 @@ async def test_the_context_is_put_back_whatever_happens(app: Orkestra) -> None:
 
     async def in_place() -> None:
         go.set()
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="lost"):
             await app.dispatch(ORDER)
         assert HANDLING.get(None) is None
 
@@ -301,25 +302,26 @@ async def test_a_cancelled_call_drops_what_it_waits_for(app: Orkestra) -> None:
     assert recorded.event == OrderPlaced(order_id="o-1")
 
 
-async def test_nothing_of_a_call_stays(app: Orkestra) -> None:
-    class Marker:
-        pass
-
-    app = Orkestra("shop", store="memory:")
-    marker = Marker()
-    gone = weakref.ref(marker)
-
-    @app.command_handler(PlaceOrder)
-    async def place_order(command: PlaceOrder) -> Any:
-        return marker
-
+async def test_nothing_of_a_call_stays() -> None:
     command = PlaceOrder(product_id="a", quantity=1)
-    assert await app.dispatch(command) is marker
-    before = sys.getrefcount(command)
-    for _ in range(10):
+
+    async def use() -> weakref.ref[Orkestra]:
+        app = Orkestra("shop", store="memory:")
+
+        @app.command_handler(PlaceOrder)
+        async def place_order(command: PlaceOrder) -> Any:
+            return app
+
         await app.dispatch(command)
-    assert sys.getrefcount(command) == before
-    del marker, app, place_order
+        before = sys.getrefcount(command)
+        for _ in range(10):
+            await app.dispatch(command)
+        assert sys.getrefcount(command) == before
+        await app.close()
+        return weakref.ref(app)
+
+    gone = await use()
+    del command
     gc.collect()
     assert gone() is None
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from orkestra import Command, DeadLetter, Metadata, Orkestra, RetryPolicy, id_of
 from orkestra.errors import (
     InvalidHandlerError,

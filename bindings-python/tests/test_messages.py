@@ -6,12 +6,13 @@ import copy
 import pickle
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
 from orkestra import Command, Event, Metadata, Orkestra, id_of, metadata_of
 from orkestra._names import type_name_for
 from orkestra.errors import (
@@ -25,8 +26,10 @@ from orkestra.errors import (
     TopicConflictError,
 )
 from orkestra.testing import START
-from pydantic import Field, ValidationError
 from shop import OrderPlaced, PlaceOrder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ID = "019506b8-9d2a-7c3e-8f00-0123456789ab"
 

@@ -6,10 +6,10 @@ import asyncio
 import os
 import shutil
 import sqlite3
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from orkestra import Event, Orkestra, RawEvent, id_of, metadata_of
 from orkestra.errors import (
     CannotOpenStoreError,
@@ -19,9 +19,9 @@ from orkestra.errors import (
     InvalidStreamNameError,
     InvalidUrlError,
     NewerSchemaError,
-    NoUpcasterError,
     NotADatabaseError,
     NotCaughtUpError,
+    NoUpcasterError,
     OrkestraError,
     ReadOnlyStoreError,
     RevisionConflictError,
@@ -30,6 +30,9 @@ from orkestra.errors import (
 )
 from orkestra.testing import TestApp
 from shop import OrderCancelled, OrderPlaced, PlaceOrder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def placed(n: int) -> OrderPlaced:

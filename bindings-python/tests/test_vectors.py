@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
 
 import orkestra
 import orkestra.testing
-import pytest
 from orkestra import RetryPolicy, _orkestra, errors
-from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 VECTORS = Path(__file__).parents[2] / "tests" / "vectors"
 

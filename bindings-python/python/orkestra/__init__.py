@@ -27,14 +27,14 @@ from orkestra.aggregate import Aggregate, AggregateAnswer, Executed
 from orkestra.app import Health, Orkestra
 from orkestra.dead_letters import DeadLetterPage, DeadLetters
 from orkestra.envelopes import CommandEnvelope
-from orkestra.errors import *  # noqa: F403 - every class of the catalogue
+from orkestra.errors import *
 from orkestra.handlers import Handlers
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store
 from orkestra.subscriptions import Subscription
 
-__all__ = [  # noqa: PLE0604 - the errors' own list is added
+__all__ = [
     "Aggregate",
     "AggregateAnswer",
     "Appended",

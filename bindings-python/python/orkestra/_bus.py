@@ -11,7 +11,6 @@ import concurrent.futures
 import contextlib
 import inspect
 import logging
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from orkestra.messages import Command, Event
 from orkestra.retry import Reject, RetryAfter, type_names
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine
 
     from orkestra._orkestra import Call, Clock, EventEnvelope, Ids, Registry, Services
@@ -234,7 +234,7 @@ class Bus(_orkestra.AppCore):
     ) -> None:
         try:
             await self._send_through(handling, route, max_retries, nested=False)
-        except Exception as error:  # noqa: BLE001 - it is a dead letter already
+        except Exception as error:
             logger.debug("a command that was sent failed: %s", text(error))
 
     async def _send_through(
@@ -242,7 +242,7 @@ class Bus(_orkestra.AppCore):
         call: Call[Any],
         route: Route,
         max_retries: int | None = None,
-        nested: bool | None = None,  # noqa: FBT001 - internal
+        nested: bool | None = None,
     ) -> Any:
         """Sends a stamped command through the middleware to its handler."""
         message = call.message
@@ -255,7 +255,7 @@ class Bus(_orkestra.AppCore):
             envelope.dispatched_at = self._clock.now()
             entry = route.info
             delivery = _orkestra.Delivery(
-                entry.registration.policy._native,  # noqa: SLF001
+                entry.registration.policy._native,
                 command=True,
                 max_retries=max_retries,
             )
@@ -277,7 +277,7 @@ class Bus(_orkestra.AppCore):
             raise rejected(error) from error
         route = call.routes
         delivery = _orkestra.Delivery(
-            route.info.registration.policy._native,  # noqa: SLF001
+            route.info.registration.policy._native,
             command=True,
             max_retries=call.max_retries,
         )
@@ -328,7 +328,7 @@ class Bus(_orkestra.AppCore):
                             delivery.attempts,
                             inside=inside,
                         )
-                    except Exception as raised:  # noqa: BLE001 - any failure counts
+                    except Exception as raised:
                         error = raised
                 if isinstance(error, Reject):
                     raise rejected(error) from error
@@ -532,7 +532,7 @@ class Bus(_orkestra.AppCore):
         """One handler of an event: waits for its first attempt."""
         event = call.message
         delivery = _orkestra.Delivery(
-            route.info.registration.policy._native,  # noqa: SLF001
+            route.info.registration.policy._native,
             command=False,
             max_retries=None,
         )
@@ -554,7 +554,7 @@ class Bus(_orkestra.AppCore):
             except Reject:
                 envelope.record(index, "skipped")
                 return
-            except Exception as raised:  # noqa: BLE001 - any failure counts
+            except Exception as raised:
                 error = raised
             else:
                 envelope.record(index, "succeeded")
@@ -606,7 +606,7 @@ class Bus(_orkestra.AppCore):
         except OrkestraError as error:
             skipped = error.code == "ORK_BUS_REJECTED"
             envelope.record(index, "skipped" if skipped else "failed")
-        except Exception:  # noqa: BLE001 - it is a dead letter already
+        except Exception:
             envelope.record(index, "failed")
         else:
             envelope.record(index, "succeeded")
@@ -627,7 +627,7 @@ def _inside(around: Middleware, envelope: Envelope, following: Next) -> Next:
 
 
 def _running() -> bool:
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the documented one raises
+    return asyncio._get_running_loop() is not None
 
 
 async def _sleep(clock: Clock, seconds: float) -> None:

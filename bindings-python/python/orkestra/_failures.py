@@ -40,7 +40,7 @@ def text(error: BaseException) -> str:
     """The error as text, whatever its ``__str__`` does."""
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - a __str__ of the user's
+    except Exception as broken:
         return f"<its text cannot be made: {type(broken).__qualname__}>"
 
 

@@ -9,16 +9,17 @@ from collections.abc import (
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Literal, final, overload
+from typing import Any, Generic, Literal, TypeAlias, final, overload
+
+from typing_extensions import Self, TypeVar
 
 from orkestra.messages import Command, Event
-from typing_extensions import Self, TypeVar
 
 __version__: str
 HANDLING: ContextVar[Call[Any]]
 
 _R = TypeVar("_R")
-_R_co = TypeVar("_R_co", covariant=True, default=Any)
+_R_co = TypeVar("_R_co", covariant=True)
 
 @final
 class Call(Coroutine[Any, Any, _R_co], Generic[_R_co]):
@@ -466,7 +467,7 @@ class Policy:
     def delay(self, retry: int, draw: float) -> float: ...
     def wants(self, error_types: list[str]) -> bool: ...
 
-_Answer = tuple[float | None, str | None]
+_Answer: TypeAlias = tuple[float | None, str | None]
 
 @final
 class Delivery:
@@ -546,7 +547,7 @@ class Plan:
     def is_memory_only(self) -> bool: ...
     def open(self, registry: Registry) -> Services: ...
 
-_Fields = tuple[int | None, int | None, bool]
+_Fields: TypeAlias = tuple[int | None, int | None, bool]
 
 @final
 class Services:
@@ -653,7 +654,6 @@ class Execution:
         cached: bool,
         cached_revision: int | None,
     ) -> Self: ...
-    __match_args__: ClassVar[tuple[str, ...]]
     def action(self) -> tuple[Any, ...]: ...
     @property
     def revision(self) -> int | None: ...

@@ -163,7 +163,7 @@ class AggregateHost:
 
     async def execute(self, command: Command[Any], command_id: str) -> Executed[Any]:
         """Executes a command that has been stamped; a refusal is raised as it is."""
-        services = self._app._services_or_refuse()  # noqa: SLF001 - the app's own part
+        services = self._app._services_or_refuse()
         stream = self._stream_id(command)
         if not isinstance(stream, str):
             raise self.invalid(f"stream_id returned {stream!r}")
@@ -193,7 +193,7 @@ class AggregateHost:
                 elif action == "decide":
                     try:
                         decided = self._decided(self._decide(state, command))
-                    except Exception as error:  # noqa: BLE001 - the answer if nothing is recorded
+                    except Exception as error:
                         refusal = error
                         execution.refused()
                     else:
@@ -337,14 +337,14 @@ class AggregateHost:
                 revision,
                 self.kind.schema_version,
                 json,
-                self._app._clock,  # noqa: SLF001
+                self._app._clock,
             )
         except (OrkestraError, ValueError, TypeError) as error:
             # The command is done: a snapshot only saves time.
             self._warn("a snapshot cannot be saved: %s", error)
 
     def _warn(self, text: str, *facts: object) -> None:
-        from orkestra._bus import logger  # noqa: PLC0415 - it imports this module
+        from orkestra._bus import logger
 
         logger.warning("aggregate %s: " + text, self.name, *facts)
 
@@ -362,7 +362,7 @@ def _evolved(kind: type[Aggregate[Any]]) -> tuple[type[Event], ...]:
     function = getattr(function, "__func__", function)
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 - names that exist for type checkers only
+    except Exception:
         return ()
     hints.pop("return", None)
     found: list[type[Event]] = []

@@ -11,8 +11,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from typing_extensions import Self
-
 from orkestra import _orkestra
 from orkestra._bus import Bus, Entry, logger
 from orkestra._failures import records, rejected, text
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from datetime import timedelta
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from orkestra._bus import Middleware
     from orkestra._orkestra import Call, Metadata, RecordedEvent, Services
@@ -183,7 +183,7 @@ class Orkestra(Bus, Registrar):
             name=registration.name,
             types=[self._registry.add_type(kind) for kind in registration.classes],
             patterns=list(registration.topics),
-            policy=registration.policy._native,  # noqa: SLF001
+            policy=registration.policy._native,
             concurrency=registration.concurrency,
             timeout=registration.timeout,
         )
@@ -448,7 +448,7 @@ class Orkestra(Bus, Registrar):
                 services = self._services
         return services
 
-    async def _refuse(self, call: Call[Any]) -> Any:  # noqa: ARG002 - the native side's
+    async def _refuse(self, call: Call[Any]) -> Any:
         self._services_or_refuse()
 
     # Sending. `dispatch`, `send` and `publish` are native, see `AppCore`.
@@ -458,7 +458,7 @@ class Orkestra(Bus, Registrar):
         aggregate: type[Aggregate[StateT]],
         command: Command[Any],
         *,
-        id: str | None = None,  # noqa: A002 - the word everywhere
+        id: str | None = None,
         correlation_id: str | None = None,
         causation_id: str | None = None,
         actor_id: str | None = None,
@@ -606,7 +606,7 @@ class Orkestra(Bus, Registrar):
     async def _deliver_recorded(self, route: Route, recorded: RecordedEvent) -> None:
         """One recorded event to one handler: in place, to the end."""
         delivery = _orkestra.Delivery(
-            route.info.registration.policy._native,  # noqa: SLF001
+            route.info.registration.policy._native,
             command=False,
             max_retries=None,
         )
@@ -631,7 +631,7 @@ class Orkestra(Bus, Registrar):
                     result = route.handler(event)
                 if inspect.isawaitable(result):
                     await result
-            except Exception as raised:  # noqa: BLE001 - any failure counts
+            except Exception as raised:
                 error_ = raised
             else:
                 return
@@ -647,7 +647,7 @@ class Orkestra(Bus, Registrar):
             )
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
-        except Exception as error:  # noqa: BLE001 - it is a dead letter already
+        except Exception as error:
             logger.debug("%s gave up: %s", route.name, text(error))
         finally:
             del error_
@@ -767,7 +767,7 @@ class Orkestra(Bus, Registrar):
     ) -> bool:
         is_event = not route.info.is_command
         handling = _orkestra.new_handling(self, message, is_event)
-        policy = route.info.registration.policy._native  # noqa: SLF001
+        policy = route.info.registration.policy._native
         delivery = _orkestra.Delivery(
             policy, command=not is_event, max_retries=max_retries
         )
@@ -783,7 +783,7 @@ class Orkestra(Bus, Registrar):
         except RejectedError:
             # A refusal ends a message: it is not dead any more.
             return True
-        except Exception as error:  # noqa: BLE001 - it is a dead letter again
+        except Exception as error:
             logger.debug("a requeued message failed again: %s", text(error))
             return False
         return True
@@ -793,7 +793,7 @@ class Orkestra(Bus, Registrar):
 
 
 def _has_loop() -> bool:
-    return asyncio._get_running_loop() is not None  # noqa: SLF001
+    return asyncio._get_running_loop() is not None
 
 
 if hasattr(os, "register_at_fork"):

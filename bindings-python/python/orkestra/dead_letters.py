@@ -44,7 +44,7 @@ class DeadLetters:
         return _orkestra.wrap_coroutine(self._app, name, work, loop)
 
     def _services(self) -> _orkestra.Services:
-        return self._app._services_or_refuse()  # noqa: SLF001 - the app's own part
+        return self._app._services_or_refuse()
 
     def list(
         self,
@@ -86,7 +86,7 @@ class DeadLetters:
 
         return self._call("list", list_(), loop=False)
 
-    def show(self, id: str) -> Call[DeadLetter]:  # noqa: A002 - the word everywhere
+    def show(self, id: str) -> Call[DeadLetter]:
         """One entry.
 
         Raises:
@@ -98,7 +98,7 @@ class DeadLetters:
 
         return self._call("show", show(), loop=False)
 
-    def requeue(self, id: str) -> Call[bool]:  # noqa: A002 - as above
+    def requeue(self, id: str) -> Call[bool]:
         """Hands the message to its handler alone once more, with the same id.
 
         Waits for the handler, retries included. Returns whether it succeeded: then the
@@ -113,7 +113,7 @@ class DeadLetters:
 
     def edit(
         self,
-        id: str,  # noqa: A002 - as above
+        id: str,
         payload: dict[str, Any],
     ) -> Call[bool]:
         """Puts another payload into the message, checks it, and requeues it.
@@ -158,7 +158,7 @@ class DeadLetters:
 
         return self._call("requeue_all", requeue_all(), loop=True)
 
-    def discard(self, id: str) -> Call[bool]:  # noqa: A002 - as above
+    def discard(self, id: str) -> Call[bool]:
         """Removes an entry; returns whether there was one."""
 
         async def discard() -> bool:
@@ -173,9 +173,9 @@ class DeadLetters:
             envelope = json.loads(letter.body)
             envelope["params" if letter.kind == "command" else "data"] = payload
             body = json.dumps(envelope, allow_nan=False).encode()
-        message, route, max_retries = self._app._revive(letter, body)  # noqa: SLF001
+        message, route, max_retries = self._app._revive(letter, body)
         await self._services().requeue_dead_letter(letter_id, body)
-        done = await self._app._redeliver(message, route, max_retries)  # noqa: SLF001
+        done = await self._app._redeliver(message, route, max_retries)
         if done:
             await self._services().discard_dead_letter(letter_id)
         return done

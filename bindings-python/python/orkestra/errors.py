@@ -143,7 +143,7 @@ class InvalidPayloadError(MessageError):
 
 
 class NotJsonError(MessageError):
-    """The payload has a value that JSON cannot hold: NaN, bytes, a cycle, …"""
+    """The payload has a value that JSON cannot hold: NaN, bytes, a cycle."""
 
     code = "ORK_MESSAGE_NOT_JSON"
     type_name: str
@@ -226,7 +226,7 @@ class InvalidPatternError(MessageError):
 
 
 class NoUpcasterError(MessageError):
-    """A recorded event is of an older schema and no upcaster leads on from it, or of a newer one than the class."""
+    """A recorded event's schema cannot be brought to that of its class."""
 
     code = "ORK_MESSAGE_NO_UPCASTER"
     type_name: str
@@ -235,7 +235,7 @@ class NoUpcasterError(MessageError):
 
 
 class NotStampedError(MessageError):
-    """The message has not been sent or made from another one, so it has no id and no metadata yet."""
+    """The message was only constructed: it has no id and no metadata yet."""
 
     code = "ORK_MESSAGE_NOT_STAMPED"
     type_name: str
@@ -288,7 +288,7 @@ class InvalidHandlerError(BusError):
 
 
 class WrongKindError(BusError):
-    """Something that is no command was dispatched, or something that is no event published."""
+    """What was dispatched is no command, or what was published is no event."""
 
     code = "ORK_BUS_WRONG_KIND"
     expected: str
@@ -304,7 +304,10 @@ class RejectedError(BusError):
 
 
 class HandlerError(BusError):
-    """A handler in another process failed; in process the caller gets the handler's own error."""
+    """A handler in another process failed.
+
+    In process the caller gets the handler's own error.
+    """
 
     code = "ORK_BUS_HANDLER_FAILED"
     handler: str
@@ -345,7 +348,7 @@ class RevisionConflictError(StoreError):
 
 
 class DuplicateEventError(StoreError):
-    """An event id of the batch is stored already, and the batch is no repetition of a stored one."""
+    """An event id is stored already, and the batch is no repetition of a stored one."""
 
     code = "ORK_STORE_DUPLICATE_EVENT"
     event_id: str
@@ -369,7 +372,10 @@ class InvalidArgumentError(StoreError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store is away; the call may succeed later. Whether a write took place is not known."""
+    """The store is away; the call may succeed later.
+
+    Whether a write took place is not known.
+    """
 
     code = "ORK_STORE_UNAVAILABLE"
     transient = True
@@ -485,7 +491,7 @@ class UnexpectedCommandError(AggregateError):
 
 
 class InvalidDecisionError(AggregateError):
-    """`decide` returned something that is neither an event, nor events, nor a refusal."""
+    """``decide`` returned what is neither events nor a refusal."""
 
     code = "ORK_AGGREGATE_INVALID_DECISION"
     aggregate: str

@@ -21,7 +21,7 @@ __all__ = ["Handlers", "Registrar", "Registration"]
 
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
-Start = typing.Union[Literal["origin", "now"], int]
+Start = Literal["origin", "now"] | int
 """A place in the log: its beginning, its end, or after a position."""
 
 
@@ -335,10 +335,10 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     target = inspect.unwrap(function)
     target = getattr(target, "func", target)
     if not inspect.isroutine(target):
-        target = getattr(target, "__call__", target)  # noqa: B004 - its annotations
+        target = getattr(target, "__call__", target)
     try:
         return typing.get_type_hints(target)
-    except Exception:  # noqa: BLE001 - names that exist for type checkers only
+    except Exception:
         return {}
 
 

@@ -211,13 +211,13 @@ class RawEvent:
 
     __slots__ = ("__orkestra_stamp__", "data", "type", "version")
 
-    def __init__(self, type: str, version: int, data: dict[str, Any]) -> None:  # noqa: A002
+    def __init__(self, type: str, version: int, data: dict[str, Any]) -> None:
         self.type = type
         self.version = version
         self.data = data
 
     @classmethod
-    def from_json(cls, type: str, version: int, payload: bytes) -> RawEvent:  # noqa: A002
+    def from_json(cls, type: str, version: int, payload: bytes) -> RawEvent:
         """A raw event from its payload as bytes."""
         return cls(type, version, json.loads(payload))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from typing_extensions import Self
 
     from orkestra._orkestra import Call, Page, RecordedEvent, Services
     from orkestra.app import Orkestra
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Appended", "Expected", "Reading", "Store"]
 
-Expected = Union[Literal["any", "no_stream", "stream_exists"], int]
+Expected = Literal["any", "no_stream", "stream_exists"] | int
 """What an append asks of its stream: a word, or its last revision."""
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class Store:
         return _orkestra.wrap_coroutine(self._app, name, work, False)
 
     def _services(self) -> Services:
-        return self._app._services_or_refuse()  # noqa: SLF001 - the app's own part
+        return self._app._services_or_refuse()
 
     def append(
         self, stream: str, events: Iterable[Event], expected: Expected = "any"

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
-
 from orkestra import _orkestra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Self
 
     from orkestra._orkestra import Call, Page, RecordedEvent
     from orkestra.app import Orkestra
@@ -45,7 +45,7 @@ class Subscription(AsyncIterator["RecordedEvent"]):
         self.name = name
         self._app = app
         self._reader = _orkestra.Reader(
-            app._services_or_refuse(),  # noqa: SLF001 - the app's own part
+            app._services_or_refuse(),
             name=name,
             topics=None if topics is None else list(topics),
             stream_prefix=stream_prefix,
@@ -122,7 +122,7 @@ class LogFollower:
         self.name = route.name
         self.position: int | None = None
         self.running = False
-        self._lanes = app._registry.handler(route.info.index)["concurrency"]  # noqa: SLF001
+        self._lanes = app._registry.handler(route.info.index)["concurrency"]
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -134,7 +134,7 @@ class LogFollower:
 
     def _open_reader(self) -> None:
         self._reader = _orkestra.Reader(
-            self._app._services_or_refuse(),  # noqa: SLF001 - the app's own part
+            self._app._services_or_refuse(),
             name=self.name,
             handler=self._route.info.index,
             start=self._route.info.registration.start,
@@ -156,7 +156,7 @@ class LogFollower:
     _waiting = False
 
     async def _follow(self) -> None:
-        from orkestra._bus import logger  # noqa: PLC0415 - it imports this module
+        from orkestra._bus import logger
 
         try:
             while self.running:
@@ -171,7 +171,7 @@ class LogFollower:
                     if not self.running or self._app.is_closed:
                         return
                     logger.exception("%s: the log could not be read", self.name)
-                    await self._app._clock.sleep(0.5)  # noqa: SLF001 - the app's own part
+                    await self._app._clock.sleep(0.5)
                     # The place that is recorded counts, not ours.
                     self._open_reader()
         finally:
@@ -189,7 +189,7 @@ class LogFollower:
         done: int | None = None
         try:
             for recorded in records:
-                await self._app._deliver_recorded(self._route, recorded)  # noqa: SLF001
+                await self._app._deliver_recorded(self._route, recorded)
                 done = recorded.position
                 if not self.running:
                     break
@@ -200,7 +200,7 @@ class LogFollower:
 
     async def _lane(self, records: list[RecordedEvent]) -> None:
         for recorded in records:
-            await self._app._deliver_recorded(self._route, recorded)  # noqa: SLF001
+            await self._app._deliver_recorded(self._route, recorded)
 
     async def _ack(self, position: int | None) -> None:
         if position is not None:

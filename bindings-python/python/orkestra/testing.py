@@ -17,8 +17,6 @@ import asyncio
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from typing_extensions import Self
-
 from orkestra._orkestra import ManualClock, ManualIds
 from orkestra.app import Orkestra
 from orkestra.envelopes import CommandEnvelope
@@ -28,6 +26,8 @@ from orkestra.retry import Reject
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
+
+    from typing_extensions import Self
 
     from orkestra._orkestra import DeadLetter, EventEnvelope
     from orkestra.aggregate import Aggregate
@@ -110,6 +110,7 @@ class TestApp(Orkestra):
         Returns:
             The seconds that the time moved.
         """
+        # Whoever sleeps says so to the clock alone.
         while (left := self.clock.next_wake()) is None:
             await asyncio.sleep(0)
         self.clock.advance(left)
@@ -166,7 +167,9 @@ class Outcome(Generic[StateT]):
         rejection: The refusal, if it was refused.
     """
 
-    def __init__(self, state: StateT, events: list[Event], rejection: Reject | None):
+    def __init__(
+        self, state: StateT, events: list[Event], rejection: Reject | None
+    ) -> None:
         self.state = state
         self.events = events
         self.rejection = rejection
