@@ -8,13 +8,13 @@ from typing import Any
 from orkestra import Aggregate, Command, Event, Orkestra, Reject
 
 
-class PlaceOrder(Command[dict[str, str]]):
+class PlaceOrder(Command[Any]):
     product_id: str
     quantity: int
     notes: str = ""
 
 
-class CancelOrder(Command[None]):
+class CancelOrder(Command[Any]):
     order_id: str
 
 

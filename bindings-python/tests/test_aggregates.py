@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from pydantic import BaseModel
@@ -255,7 +255,7 @@ async def test_bad_input_aggregates_that_are_not_complete() -> None:
 
     for wrong in (NoCommands, WrongCommand, Every, StockItem):
         with pytest.raises(InvalidAggregateError):
-            app.add_aggregate(wrong)
+            app.add_aggregate(cast("type[Aggregate[Any]]", wrong))
     with pytest.raises(DuplicateHandlerError):
         app.add_aggregate(Other)
     with pytest.raises(UnexpectedCommandError):

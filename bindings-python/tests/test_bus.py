@@ -370,7 +370,7 @@ async def test_a_cancelled_waiter_gives_its_place_up() -> None:
     await asyncio.sleep(0)
     second.cancel()
     go.set()
-    assert await asyncio.gather(first, third) == [1, 1]
+    assert [await first, await third] == [1, 1]
     with pytest.raises(asyncio.CancelledError):
         await second
 
@@ -632,9 +632,9 @@ async def test_bad_input_the_wrong_kind_of_message(app: TestApp) -> None:
             await app.dispatch(wrong)  # type: ignore[arg-type]
         with pytest.raises(WrongKindError):
             await app.send(wrong)  # type: ignore[arg-type]
-    for wrong in (ORDER, 1, None, OrderPlaced):
+    for no_event in (ORDER, 1, None, OrderPlaced):
         with pytest.raises(WrongKindError):
-            await app.publish(wrong)  # type: ignore[arg-type]
+            await app.publish(no_event)  # type: ignore[arg-type]
 
 
 async def test_bad_input_ids_that_are_not_ids(app: TestApp) -> None:

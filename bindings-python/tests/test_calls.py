@@ -303,9 +303,7 @@ async def test_a_cancelled_call_drops_what_it_waits_for(app: Orkestra) -> None:
 
 
 async def test_nothing_of_a_call_stays() -> None:
-    command = PlaceOrder(product_id="a", quantity=1)
-
-    async def use() -> weakref.ref[Orkestra]:
+    async def use(command: PlaceOrder) -> weakref.ref[Orkestra]:
         app = Orkestra("shop", store="memory:")
 
         @app.command_handler(PlaceOrder)
@@ -320,8 +318,7 @@ async def test_nothing_of_a_call_stays() -> None:
         await app.close()
         return weakref.ref(app)
 
-    gone = await use()
-    del command
+    gone = await use(PlaceOrder(product_id="a", quantity=1))
     gc.collect()
     assert gone() is None
 

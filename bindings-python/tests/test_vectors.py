@@ -156,7 +156,8 @@ def test_errors_are_the_catalogue() -> None:
 
 def resolve(path: str) -> tuple[Any, Any]:
     """The owner and the thing at `path` below the package."""
-    owner, thing = None, orkestra
+    owner: Any = None
+    thing: Any = orkestra
     for part in path.split("."):
         owner = thing
         if part == "testing":

@@ -27,7 +27,7 @@ from orkestra.aggregate import Aggregate, AggregateAnswer, Executed
 from orkestra.app import Health, Orkestra
 from orkestra.dead_letters import DeadLetterPage, DeadLetters
 from orkestra.envelopes import CommandEnvelope
-from orkestra.errors import *
+from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy

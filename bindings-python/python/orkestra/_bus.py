@@ -242,7 +242,7 @@ class Bus(_orkestra.AppCore):
         call: Call[Any],
         route: Route,
         max_retries: int | None = None,
-        nested: bool | None = None,
+        nested: bool | None = None,  # noqa: FBT001 - internal
     ) -> Any:
         """Sends a stamped command through the middleware to its handler."""
         message = call.message

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ class Workers:
         """Calls `function` on a worker, in a copy of the caller's context."""
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, context.run, function, *arguments
-        )
+        call = partial(context.run, function, *arguments)
+        return await loop.run_in_executor(self._executor, call)
 
     def close(self, *, wait: bool) -> None:
         """Takes no more work."""

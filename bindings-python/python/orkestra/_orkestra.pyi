@@ -22,12 +22,12 @@ _R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)
 
 @final
-class Call(Coroutine[Any, Any, _R_co], Generic[_R_co]):
+class Call(Coroutine[Any, Any, _R_co]):
     """Something to await, or to ``wait()`` for."""
 
     def __await__(self) -> Generator[Any, Any, _R_co]: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
+    # No `__iter__` and `__next__` here: with them it looks like a generator, too, and
+    # type checkers do not know which of the two `asyncio.create_task` is to take.
     def send(self, value: Any, /) -> Any: ...
     @overload
     def throw(

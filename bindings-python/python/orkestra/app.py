@@ -743,7 +743,7 @@ class Orkestra(Bus, Registrar):
     def _revive(
         self, letter: DeadLetter, body: bytes | None
     ) -> tuple[Any, Route, int | None]:
-        """The message of a dead letter and its handler, checked before it is requeued."""
+        """The message of a dead letter and its handler, both checked."""
         route = next(
             (r for r in self._routes.values() if r.name == letter.handler), None
         )

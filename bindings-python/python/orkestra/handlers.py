@@ -252,7 +252,7 @@ def _registration(
             label, f"max_retries: expected 0 or more, found {max_retries!r}"
         )
     function, wants_metadata = _signature(label, function, classes)
-    call = getattr(type(function), "__call__", None)
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - its own
     return Registration(
         kind=kind,
         function=function,
@@ -335,7 +335,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     target = inspect.unwrap(function)
     target = getattr(target, "func", target)
     if not inspect.isroutine(target):
-        target = getattr(target, "__call__", target)
+        target = getattr(target, "__call__", target)  # noqa: B004 - as above
     try:
         return typing.get_type_hints(target)
     except Exception:

@@ -152,7 +152,7 @@ else:
         __orkestra_kind__ = "command"
 
         def __class_getitem__(cls, item: Any) -> Any:
-            # The result's type is for type checkers: a generic model would cost a class.
+            # The result's type is for type checkers only.
             return cls if cls is Command else super().__class_getitem__(item)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Reject", "RetryAfter", "RetryPolicy"]
 
 
-class Reject(Exception):
+class Reject(Exception):  # noqa: N818 - not an error but an answer
     """A business refusal: no retry, no dead letter, the caller gets ``RejectedError``.
 
     Args:
@@ -31,7 +31,7 @@ class Reject(Exception):
         return self.reason
 
 
-class RetryAfter(Exception):
+class RetryAfter(Exception):  # noqa: N818 - as above
     """The handler wants to be called again after ``delay``.
 
     This is an attempt, but it uses up no retry: the handler knows what it waits for.

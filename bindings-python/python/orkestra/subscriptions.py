@@ -101,7 +101,7 @@ class Subscription(AsyncIterator["RecordedEvent"]):
             self._given = None
 
     def pending(self) -> Call[list[RecordedEvent]]:
-        """What is there now and was not given yet, at most one batch; none is waited for.
+        """What is there now and was not given yet, at most one batch.
 
         Acknowledge it with ``ack``.
         """

@@ -111,7 +111,7 @@ class TestApp(Orkestra):
             The seconds that the time moved.
         """
         # Whoever sleeps says so to the clock alone.
-        while (left := self.clock.next_wake()) is None:
+        while (left := self.clock.next_wake()) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         self.clock.advance(left)
         return left
