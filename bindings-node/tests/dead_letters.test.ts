@@ -170,6 +170,23 @@ describe("L", () => {
     expect(await app.deadLetters.requeue(app.letters[0]?.id ?? "")).toBe(true);
   });
 
+  test("a listener that fails is reported and keeps nobody else from hearing", async () => {
+    const warnings: string[] = [];
+    const app = new TestApp("shop", { logger: { warn: (_, message) => warnings.push(message) } });
+    const heard: string[] = [];
+    app.commandHandler(PlaceOrder, () => {
+      throw new Error("no");
+    });
+    app.onDeadLetter(() => Promise.reject(new Error("deaf")));
+    app.onDeadLetter(({ handler }) => heard.push(handler));
+    await app.start();
+
+    await expect(app.dispatch(place())).rejects.toThrow("no");
+
+    expect(heard).toEqual(["shop.orders.place_order"]);
+    expect(warnings).toEqual(["shop.orders.place_order: a listener of dead letters failed"]);
+  });
+
   test("a letter whose handler is gone stays", async () => {
     const store = `sqlite:${folder()}/shop.db`;
     const first = shop({ store }).commandHandler(PlaceOrder, () => {

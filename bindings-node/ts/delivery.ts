@@ -190,10 +190,19 @@ export class Deliveries {
       });
       const micros = Math.round(now * 1000);
       const text = await bridge.run(() => stores.recordDeadLetter(machine, json, micros));
-      const letter = deadLetterOf(JSON.parse(text ?? "{}"));
-      for (const listener of this.#listeners) await listener(letter);
+      await this.#announce(deadLetterOf(JSON.parse(text ?? "{}")));
     } catch (error) {
       warn(`${route.fullName}: the dead letter of ${type} was not recorded`, error);
+    }
+  }
+
+  async #announce(letter: DeadLetter): Promise<void> {
+    for (const listener of this.#listeners) {
+      try {
+        await listener(letter);
+      } catch (error) {
+        this.#options.warn(`${letter.handler}: a listener of dead letters failed`, error);
+      }
     }
   }
 
