@@ -101,7 +101,14 @@ impl NodeSubscription {
         options.stream_prefix = given.stream_prefix;
         let subscription = match given.name {
             Some(name) => {
-                Subscription::durable(services.events, services.checkpoints, name, options)
+                let subscription =
+                    Subscription::durable(services.events, services.checkpoints, name, options);
+                if given.handler.is_some() {
+                    let (owner, clock) = stores.owner();
+                    subscription.owned(services.leases, owner, clock)
+                } else {
+                    subscription
+                }
             }
             None => Subscription::transient(services.events, options),
         };
@@ -136,6 +143,29 @@ impl NodeSubscription {
             pages::write(&mut text, &batch.events);
             text.push('}');
             Ok::<_, StoreError>(Some(text))
+        })
+    }
+
+    /// Keeps the right to read under the name while a batch is handled. Never ends: cancel it.
+    #[napi]
+    pub fn keep(&self) -> napi::Result<Started> {
+        let keeper = self.slot.borrow().as_ref().map(Subscription::keeper);
+        self.spawner.start(async move {
+            if let Some(keeper) = keeper {
+                keeper.await;
+            }
+            Ok::<_, StoreError>(None)
+        })
+    }
+
+    /// Gives the right to read under the name back.
+    #[napi]
+    pub fn release(&self) -> napi::Result<Started> {
+        let slot = Rc::clone(&self.slot);
+        self.spawner.start(async move {
+            let mut lent = Lent::take(&slot)?;
+            lent.get()?.release().await?;
+            Ok::<_, StoreError>(None)
         })
     }
 

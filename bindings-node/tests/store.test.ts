@@ -254,6 +254,27 @@ describe("logged events reach their handlers", () => {
     expect(seen).toEqual(["1", "2", "3", "4"]);
   });
 
+  test("E06 of several processes one reads at a time, the next goes on when it closes", async () => {
+    const store = `sqlite:${folder()}/shop.db`;
+    const seen: string[] = [];
+    const open = (name: string) =>
+      shop({ store })
+        .eventHandler(OrderPlaced, () => void seen.push(name), { name: "h" })
+        .start();
+    const first = await open("first");
+    await first.store.append("order", [placed("1")]);
+    await first.caughtUp("h", 1);
+    const second = await open("second");
+    await first.store.append("order", [placed("2")]);
+    await second.caughtUp("h", 2);
+
+    await first.close();
+    await second.store.append("order", [placed("3")]);
+    await second.caughtUp("h", 3);
+
+    expect(seen).toEqual(["first", "first", "second"]);
+  });
+
   test("an event that waits for a retry when the app closes comes again, and is no dead letter", async () => {
     const store = `sqlite:${folder()}/shop.db`;
     const attempts: number[] = [];

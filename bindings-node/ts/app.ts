@@ -391,7 +391,7 @@ export class Orkestra {
     } catch (problem) {
       error = problem instanceof Error ? problem.message : String(problem);
     }
-    const reading = readers.every(({ running }) => running);
+    const reading = readers.every(({ running, stopped }) => running && stopped === null);
     const ok = this.#status === "running" && error === null && reading;
     return { ok, app: this.name, status: this.#status, error, head, readers, deadLetters };
   }
@@ -560,14 +560,9 @@ export class Orkestra {
   }
 
   /** A recorded event that does not decode: a dead letter at once. */
-  async #undecodable(route: Route, row: Row, error: unknown): Promise<void> {
+  #undecodable(route: Route, row: Row, error: unknown): Promise<boolean> {
+    const { type, version, data } = row;
     const stamp = Metadata.read(row.id, row.metadata);
-    await this.#deliveries.park(route, {
-      type: row.type,
-      version: row.version,
-      data: row.data,
-      stamp,
-      error,
-    });
+    return this.#deliveries.park(route, { type, version, data, stamp, error });
   }
 }

@@ -15,6 +15,9 @@ import { encodePayload } from "./payload.js";
 import type { Registry } from "./registry.js";
 import type { Route } from "./route.js";
 
+/** The wait after a store failed to answer, milliseconds. */
+const AFTER_FAILURE = 500;
+
 /** Calls the handler; `number` is 1 for the first call. */
 export type Attempt = (number: number) => Promise<unknown>;
 
@@ -133,13 +136,14 @@ export class Deliveries {
         if (!this.closing.aborted) continue;
       }
       if (typeof next === "number" && delivery.logged === true) throw INTERRUPTED;
-      await this.#giveUp(delivery, machine, typeof next === "string" ? next : "retries_exhausted");
+      const reason = typeof next === "string" ? next : "retries_exhausted";
+      if (!(await this.#giveUp(delivery, machine, reason))) throw INTERRUPTED;
       throw error;
     }
   }
 
-  /** Records a message of the log that does not decode, as it was recorded. */
-  async park(route: Route, about: Undecodable): Promise<void> {
+  /** Records a message of the log that does not decode, as it was recorded; false when the app closed before that. */
+  async park(route: Route, about: Undecodable): Promise<boolean> {
     const { registry } = this.#options;
     const machine = new native.Delivery(registry.native, route.index, undefined);
     machine.begin();
@@ -152,7 +156,7 @@ export class Deliveries {
       data: JSON.stringify(data),
       attempts: 1,
     });
-    await this.#record(route, machine, { type, stamp, body, reason: "undecodable" });
+    return this.#bury(route, machine, { type, stamp, body, reason: "undecodable" });
   }
 
   #judge(machine: NativeDelivery, error: unknown): number | string {
@@ -166,15 +170,28 @@ export class Deliveries {
     );
   }
 
-  async #giveUp(delivery: Delivery, machine: NativeDelivery, reason: string): Promise<void> {
-    const { message, stamp, route, letter = true } = delivery;
-    if (!letter) return;
+  /** False when the app closed before an event of the log was recorded as a dead letter. */
+  async #giveUp(delivery: Delivery, machine: NativeDelivery, reason: string): Promise<boolean> {
+    const { message, stamp, route, letter = true, logged = false } = delivery;
+    if (!letter) return true;
     const type = modelOf(message)?.typeName ?? "";
     const body = bodyOf(message, stamp, machine.attempts);
-    await this.#record(route, machine, { type, stamp, body, reason });
+    const about = { type, stamp, body, reason };
+    if (logged) return this.#bury(route, machine, about);
+    await this.#record(route, machine, about);
+    return true;
   }
 
-  async #record(route: Route, machine: NativeDelivery, about: Given): Promise<void> {
+  /** An event of the log counts as handled once it is recorded, so that is tried until it succeeds or the app closes. */
+  async #bury(route: Route, machine: NativeDelivery, about: Given): Promise<boolean> {
+    while (!(await this.#record(route, machine, about))) {
+      await this.#options.origin.clock.sleep(AFTER_FAILURE, this.closing);
+      if (this.closing.aborted) return false;
+    }
+    return true;
+  }
+
+  async #record(route: Route, machine: NativeDelivery, about: Given): Promise<boolean> {
     const { origin, registry, bridge, stores, warn } = this.#options;
     const { type, stamp, body, reason } = about;
     const now = origin.clock.now();
@@ -191,8 +208,10 @@ export class Deliveries {
       const micros = Math.round(now * 1000);
       const text = await bridge.run(() => stores.recordDeadLetter(machine, json, micros));
       await this.#announce(deadLetterOf(JSON.parse(text ?? "{}")));
+      return true;
     } catch (error) {
       warn(`${route.fullName}: the dead letter of ${type} was not recorded`, error);
+      return false;
     }
   }
 

@@ -34,7 +34,8 @@ export interface LogHost extends SubscriptionHost {
   readonly bus: Bus;
   readonly origin: Origin;
   readonly warn: (message: string, error: unknown) => void;
-  readonly undecodable: (route: Route, row: Row, error: unknown) => Promise<void>;
+  /** Records an event that does not decode; false when the app closed before that. */
+  readonly undecodable: (route: Route, row: Row, error: unknown) => Promise<boolean>;
 }
 
 /** Brings the events of the log to one handler. */
@@ -84,7 +85,7 @@ export class LogFollower {
       try {
         const batch = await this.#reader.next();
         if (batch === undefined) break;
-        const open = await this.#handle(batch.events);
+        const open = await this.#keeping(() => this.#handle(batch.events));
         const done = open === undefined ? batch.position : lastBefore(open, batch.events);
         if (done !== undefined) {
           await this.#reader.ack(done);
@@ -98,6 +99,21 @@ export class LogFollower {
       }
     }
     this.#running = false;
+    // Where it is not given back it ends by itself.
+    await this.#reader.release().catch(() => undefined);
+  }
+
+  /** Holds the right to read while `work` goes on. */
+  async #keeping<T>(work: () => Promise<T>): Promise<T> {
+    const done = new AbortController();
+    // A right that could not be kept shows when the batch is acknowledged.
+    const kept = this.#reader.keep(done.signal).catch(() => undefined);
+    try {
+      return await work();
+    } finally {
+      done.abort();
+      await kept;
+    }
   }
 
   /** The position of the first event that is not handled, because the app closes or the reader stops; nothing when all are. */
@@ -139,8 +155,7 @@ export class LogFollower {
       event = eventOf(row, registry.lookup);
     } catch (error) {
       if (this.#poison === "stop") return this.#stop(row, error);
-      if (this.#poison === "park") await undecodable(this.#route, row, error);
-      return true;
+      return this.#poison === "skip" || undecodable(this.#route, row, error);
     }
     try {
       await bus.deliverLogged(

@@ -64,6 +64,8 @@ export interface NativeStores {
 export interface NativeSubscription {
   open(): Started;
   next(): Started;
+  keep(): Started;
+  release(): Started;
   ack(position: number): Started;
 }
 

@@ -130,6 +130,16 @@ export class LogReader {
     await this.#host.bridge.run(() => this.#native.open());
   }
 
+  /** Keeps the right to read under the name until `done` is aborted: of all processes, one reads at a time. */
+  async keep(done: AbortSignal): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.keep(), { signal: done, background: true });
+  }
+
+  /** Gives that right back, so that another process goes on at once. */
+  async release(): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.release());
+  }
+
   /** Everything up to `position` is handled. */
   async ack(position: number): Promise<void> {
     await this.#host.bridge.run(() => this.#native.ack(position));
