@@ -1,4 +1,5 @@
 //! The native half of the Python package `orkestra`: conversions and the fast path of in-process calls. All behaviour is the core's.
+#![allow(clippy::needless_pass_by_value, reason = "what pyo3 extracts is owned")]
 
 use pyo3::prelude::*;
 

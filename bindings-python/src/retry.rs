@@ -27,10 +27,6 @@ pub(crate) struct PyRetryPolicy(pub(crate) RetryPolicy);
 impl PyRetryPolicy {
     #[new]
     #[pyo3(signature = (*, max_retries, initial, multiplier, max_delay, jitter, retry_on, give_up_on))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keyword-only, called at one place"
-    )]
     fn new(
         max_retries: Option<u32>,
         initial: f64,
@@ -59,7 +55,6 @@ impl PyRetryPolicy {
     }
 
     /// Whether an error of these types (its own first, then its bases) may be retried.
-    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn wants(&self, error_types: Vec<String>) -> bool {
         self.0.wants(&error_types)
     }
@@ -112,7 +107,6 @@ impl PyDelivery {
     }
 
     /// The attempt failed: seconds to wait before the next one, or the reason to give up.
-    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn failed(
         &self,
         error_types: Vec<String>,

@@ -17,6 +17,7 @@
 
 mod app;
 mod call;
+mod coroutine;
 mod options;
 mod route;
 mod slot;
@@ -32,7 +33,7 @@ pub(crate) use symbols::call;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     symbols::load(py)?;
-    call::make_type(py)?;
+    coroutine::make_type(py)?;
     app::make_type(py)?;
     // SAFETY: both types were just made and live as long as the process.
     unsafe {
@@ -61,8 +62,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(app::set_app_state, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_time_source, module)?)?;
     module.add_function(wrap_pyfunction!(app::mark_used, module)?)?;
-    module.add_function(wrap_pyfunction!(call::wrap_coroutine, module)?)?;
-    module.add_function(wrap_pyfunction!(call::new_handling, module)?)?;
-    module.add_function(wrap_pyfunction!(call::new_command, module)?)?;
+    module.add_function(wrap_pyfunction!(coroutine::wrap_coroutine, module)?)?;
+    module.add_function(wrap_pyfunction!(coroutine::new_handling, module)?)?;
+    module.add_function(wrap_pyfunction!(coroutine::new_command, module)?)?;
     Ok(())
 }

@@ -7,6 +7,10 @@ use pyo3::{PyTraverseError, gc::PyVisit, prelude::*, types::PyString};
 /// A handler with what is needed to call it, and its slots: how many messages it may have in hand.
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question that the fast path asks"
+)]
 pub(crate) struct Route {
     /// The user's callable.
     pub(super) handler: Py<PyAny>,

@@ -123,23 +123,21 @@ pub(crate) fn stamp_of(message: &Bound<'_, PyAny>) -> Option<Stamp> {
 }
 
 fn needed(message: &Bound<'_, PyAny>) -> PyResult<Stamp> {
-    match stamp_of(message) {
-        Some(stamp) => Ok(stamp),
-        None => {
-            let type_name = message
-                .getattr("__orkestra_type__")
-                .and_then(|info| info.getattr("type_name"))
-                .and_then(|name| name.extract())
-                .or_else(|_| message.get_type().qualname().map(|name| name.to_string()))?;
-            Err(errors::raise(&MessageError::NotStamped { type_name }))
-        }
+    if let Some(stamp) = stamp_of(message) {
+        return Ok(stamp);
     }
+    let type_name = message
+        .getattr("__orkestra_type__")
+        .and_then(|info| info.getattr("type_name"))
+        .and_then(|name| name.extract())
+        .or_else(|_| message.get_type().qualname().map(|name| name.to_string()))?;
+    Err(errors::raise(&MessageError::NotStamped { type_name }))
 }
 
 /// The id of a message that was sent, read or made from another one.
 ///
 /// Raises:
-///     NotStampedError: It was only constructed.
+///     `NotStampedError`: It was only constructed.
 #[pyfunction]
 pub(super) fn id_of<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     Ok(convert::uuid(message.py(), needed(message)?.id))
@@ -148,7 +146,7 @@ pub(super) fn id_of<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyS
 /// The metadata of a message that was sent, read or made from another one.
 ///
 /// Raises:
-///     NotStampedError: It was only constructed.
+///     `NotStampedError`: It was only constructed.
 #[pyfunction]
 pub(super) fn metadata_of(message: &Bound<'_, PyAny>) -> PyResult<Metadata> {
     Ok(Metadata(needed(message)?.metadata()))

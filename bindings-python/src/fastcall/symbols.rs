@@ -1,4 +1,4 @@
-//! Functions of CPython that are exported but not in the stable ABI of 3.10, looked up when the module is imported.
+//! Functions of `CPython` that are exported but not in the stable ABI of 3.10, looked up when the module is imported.
 //!
 //! Where one is missing a slower way over the stable ABI takes its place, so callers never ask.
 
