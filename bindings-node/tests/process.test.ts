@@ -82,6 +82,16 @@ describe("the package", () => {
   });
 });
 
+test("many handlers are no leak", async () => {
+  const text = `${CJS}
+    const seen = [];
+    for (let n = 0; n < 30; n++) app.eventHandler(Placed, () => seen.push(n), { name: "h" + n });
+    process.on("warning", ({ name }) => console.log(name));
+    app.start().then(() => app.publish(Placed({}))).then(() => console.log(seen.length)).then(() => app.close());`;
+
+  expect(await program("main.cjs", text)).toBe("30");
+});
+
 describe("a process ends by itself", () => {
   test.each(["memory:", "sqlite"])("with an app that was never closed, on %s", async (store) => {
     const text = `${ESM}

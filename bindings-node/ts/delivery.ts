@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+import { setMaxListeners } from "node:events";
 import type { Bridge } from "./bridge.js";
 import type { Origin } from "./clock.js";
 import { type DeadLetter, deadLetterOf } from "./dead-letters.js";
@@ -74,6 +75,8 @@ export class Deliveries {
 
   constructor(options: DeliveriesOptions) {
     this.#options = options;
+    // Every reader and every wait listens; that is no leak.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Aborted when the app closes. */
