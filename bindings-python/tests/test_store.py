@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from orkestra import Event, Orkestra, RawEvent, id_of, metadata_of
 from orkestra.errors import (
     CannotOpenStoreError,
     CheckpointMismatchError,
+    DiskFullError,
     DuplicateEventError,
     InvalidPayloadError,
     InvalidStreamNameError,
@@ -26,12 +29,14 @@ from orkestra.errors import (
     ReadOnlyStoreError,
     RevisionConflictError,
     StoreError,
+    StoreLockedError,
     WrongKindError,
 )
 from orkestra.testing import TestApp
 from shop import OrderCancelled, OrderPlaced, PlaceOrder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -485,3 +490,58 @@ async def test_bad_input_the_store_is_removed_while_open(tmp_path: Path) -> None
         except OrkestraError as error:
             assert error.code.startswith("ORK_STORE_")
     assert CheckpointMismatchError.code == "ORK_STORE_CHECKPOINT_MISMATCH"
+
+
+LOCKER = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("begin exclusive")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.timeout(60)
+def test_bad_input_a_file_locked_by_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "locked.db"
+    asyncio.run(opened(path))
+    app = Orkestra("shop", store=f"sqlite:{path}")
+    command = [sys.executable, "-c", LOCKER, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(StoreLockedError) as locked:
+            app.store.append("s", [placed(1)]).wait()
+        assert locked.value.transient is True
+        other.communicate()
+    assert app.store.append("s", [placed(2)]).wait().revision == 1
+    app.close().wait()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("a small disk cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_bad_input_a_full_disk(small_disk: Path) -> None:
+    app = Orkestra("shop", store=f"sqlite:{small_disk}/x.db")
+    with pytest.raises(DiskFullError):
+        for n in range(1000):
+            event = OrderPlaced(order_id="o" * 10_000, quantity=n)
+            await app.store.append("s", [event])
+    # It can be read, and nothing of the failed append is there.
+    records = [r.revision async for r in app.store.read_stream("s")]
+    assert records == list(range(len(records)))
+    await app.close()
