@@ -15,7 +15,12 @@ use uuid::Uuid;
 use crate::{convert, errors};
 
 /// Who sent a message, when, and what it belongs to. Immutable; strings are made when they are asked for.
-#[pyclass(frozen, module = "orkestra._orkestra", name = "Metadata")]
+#[pyclass(
+    frozen,
+    freelist = 64,
+    module = "orkestra._orkestra",
+    name = "Metadata"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Metadata(pub(crate) CoreMetadata);
 

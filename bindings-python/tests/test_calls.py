@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -16,9 +17,14 @@ from typing import Any
 
 import pytest
 
-from orkestra import Orkestra, RetryPolicy
+from orkestra import Metadata, Orkestra, Reject, RetryPolicy
 from orkestra._orkestra import HANDLING
-from orkestra.errors import ClosedError, WaitInLoopError, WaitTimeoutError
+from orkestra.errors import (
+    ClosedError,
+    RejectedError,
+    WaitInLoopError,
+    WaitTimeoutError,
+)
 from orkestra.testing import TestApp
 from shop import CancelOrder, OrderCancelled, OrderPlaced, PlaceOrder
 
@@ -372,3 +378,33 @@ def test_with_works_without_a_loop(store: str) -> None:
         assert done.position is not None
         app.caught_up("note", done.position).wait(10)
     assert seen == [event]
+
+
+async def test_nothing_piles_up_from_call_to_call() -> None:
+    app = Orkestra("shop", store="memory:")
+
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: PlaceOrder, metadata: Metadata) -> None: ...
+
+    @app.command_handler(CancelOrder)
+    async def cancel_order(command: CancelOrder) -> None:
+        raise Reject("no")
+
+    @app.event_handler(OrderPlaced)
+    async def note(event: OrderPlaced, metadata: Metadata) -> None: ...
+
+    async def use(times: int) -> None:
+        for _ in range(times):
+            await app.dispatch(ORDER, source="web")
+            await app.publish(OrderPlaced(order_id="o"))
+            with contextlib.suppress(RejectedError):
+                await app.dispatch(CANCEL)
+            app.dispatch(ORDER).close()
+            await app.store.head()
+
+    await use(10)
+    gc.collect()
+    before = len(gc.get_objects())
+    await use(200)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 50

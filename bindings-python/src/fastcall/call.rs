@@ -428,7 +428,8 @@ pub(super) unsafe fn invoke(py: Python<'_>, call: *mut Call, route: &Route) -> *
             null_mut(),
         );
     }
-    match Py::new(py, Metadata((*call).stamp.metadata())) {
+    // A `Bound`: a `Py` that is dropped in a callback of ours waits for pyo3's next one.
+    match Bound::new(py, Metadata((*call).stamp.metadata())) {
         Ok(metadata) => {
             args[2] = metadata.as_ptr();
             vectorcall(
