@@ -17,7 +17,15 @@ use std::{
 /// The rows, lowest first. A module may use its own row where `sideways` says so, and every row below.
 const ROWS: &[Row] = &[
     Row {
-        modules: &["message", "topic", "retry", "clock", "code", "telemetry"],
+        modules: &[
+            "background",
+            "message",
+            "topic",
+            "retry",
+            "clock",
+            "code",
+            "telemetry",
+        ],
         sideways: true,
     },
     Row {

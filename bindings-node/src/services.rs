@@ -98,12 +98,6 @@ impl NodeStores {
 }
 
 impl NodeStores {
-    /// A name that no other reader of the log has, and the clock by which it holds what it reads.
-    pub(crate) fn owner(&self) -> (String, Arc<dyn Clock>) {
-        let clock = Arc::clone(&self.plan.clock);
-        (self.plan.ids.next_id(clock.now()).to_string(), clock)
-    }
-
     /// The opened adapters.
     pub(crate) fn services(&self) -> napi::Result<Services> {
         let opened = self.opened.borrow().clone();

@@ -99,19 +99,7 @@ impl NodeSubscription {
         };
         let mut options = SubscriptionOptions::new(start, types).batch_size(given.batch_size);
         options.stream_prefix = given.stream_prefix;
-        let subscription = match given.name {
-            Some(name) => {
-                let subscription =
-                    Subscription::durable(services.events, services.checkpoints, name, options);
-                if given.handler.is_some() {
-                    let (owner, clock) = stores.owner();
-                    subscription.owned(services.leases, owner, clock)
-                } else {
-                    subscription
-                }
-            }
-            None => Subscription::transient(services.events, options),
-        };
+        let subscription = services.subscribe(given.name, options);
         Ok(Self {
             spawner: stores.spawner.clone(),
             slot: Rc::new(RefCell::new(Some(subscription))),
@@ -143,18 +131,6 @@ impl NodeSubscription {
             pages::write(&mut text, &batch.events);
             text.push('}');
             Ok::<_, StoreError>(Some(text))
-        })
-    }
-
-    /// Keeps the right to read under the name while a batch is handled. Never ends: cancel it.
-    #[napi]
-    pub fn keep(&self) -> napi::Result<Started> {
-        let keeper = self.slot.borrow().as_ref().map(Subscription::keeper);
-        self.spawner.start(async move {
-            if let Some(keeper) = keeper {
-                keeper.await;
-            }
-            Ok::<_, StoreError>(None)
         })
     }
 

@@ -85,7 +85,7 @@ export class LogFollower {
       try {
         const batch = await this.#reader.next();
         if (batch === undefined) break;
-        const open = await this.#keeping(() => this.#handle(batch.events));
+        const open = await this.#handle(batch.events);
         const done = open === undefined ? batch.position : lastBefore(open, batch.events);
         if (done !== undefined) {
           await this.#reader.ack(done);
@@ -101,19 +101,6 @@ export class LogFollower {
     this.#running = false;
     // Where it is not given back it ends by itself.
     await this.#reader.release().catch(() => undefined);
-  }
-
-  /** Holds the right to read while `work` goes on. */
-  async #keeping<T>(work: () => Promise<T>): Promise<T> {
-    const done = new AbortController();
-    // A right that could not be kept shows when the batch is acknowledged.
-    const kept = this.#reader.keep(done.signal).catch(() => undefined);
-    try {
-      return await work();
-    } finally {
-      done.abort();
-      await kept;
-    }
   }
 
   /** The position of the first event that is not handled, because the app closes or the reader stops; nothing when all are. */

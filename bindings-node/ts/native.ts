@@ -64,9 +64,8 @@ export interface NativeStores {
 export interface NativeSubscription {
   open(): Started;
   next(): Started;
-  keep(): Started;
-  release(): Started;
   ack(position: number): Started;
+  release(): Started;
 }
 
 /** One command on its way through one aggregate. */

@@ -84,15 +84,26 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
     await this.#host.bridge.run(() => this.#native.ack(position));
   }
 
+  /** Lets another process read under this name at once. Leaving an iteration does it too; reading on takes the name again. */
+  async close(): Promise<void> {
+    if (!this.#host.closing.aborted) await this.#host.bridge.run(() => this.#native.release());
+  }
+
   /** The batches from here on; each waits for events. Ends when the app closes or the signal is aborted. */
   async *batches(): AsyncGenerator<Batch> {
-    for (;;) {
-      if (this.#signal.aborted) return;
-      const text = await this.#host.bridge.run(() => this.#native.next(), { signal: this.#signal });
-      if (text === null) return;
-      const { position, events } = JSON.parse(text) as { position: number; events: Row[] };
-      const { lookup } = this.#host.registry;
-      yield { position: safe(position), events: events.map((row) => recordedOf(row, lookup)) };
+    try {
+      for (;;) {
+        if (this.#signal.aborted) return;
+        const text = await this.#host.bridge.run(() => this.#native.next(), {
+          signal: this.#signal,
+        });
+        if (text === null) return;
+        const { position, events } = JSON.parse(text) as { position: number; events: Row[] };
+        const { lookup } = this.#host.registry;
+        yield { position: safe(position), events: events.map((row) => recordedOf(row, lookup)) };
+      }
+    } finally {
+      await this.close();
     }
   }
 
@@ -130,19 +141,14 @@ export class LogReader {
     await this.#host.bridge.run(() => this.#native.open());
   }
 
-  /** Keeps the right to read under the name until `done` is aborted: of all processes, one reads at a time. */
-  async keep(done: AbortSignal): Promise<void> {
-    await this.#host.bridge.run(() => this.#native.keep(), { signal: done, background: true });
-  }
-
-  /** Gives that right back, so that another process goes on at once. */
-  async release(): Promise<void> {
-    await this.#host.bridge.run(() => this.#native.release());
-  }
-
   /** Everything up to `position` is handled. */
   async ack(position: number): Promise<void> {
     await this.#host.bridge.run(() => this.#native.ack(position));
+  }
+
+  /** Lets another process read under this name at once. */
+  async release(): Promise<void> {
+    await this.#host.bridge.run(() => this.#native.release());
   }
 
   /** The next rows; nothing once the app closes. Waiting does not keep the process alive. */

@@ -54,14 +54,7 @@ impl Reader {
         let mut options =
             SubscriptionOptions::new(self::start(start)?, types).batch_size(batch_size);
         options.stream_prefix = stream_prefix;
-        let store = Arc::clone(&services.core.events);
-        let core = match name {
-            Some(name) => {
-                let checkpoints = Arc::clone(&services.core.checkpoints);
-                Subscription::durable(store, checkpoints, name, options)
-            }
-            None => Subscription::transient(store, options),
-        };
+        let core = services.core.subscribe(name, options);
         Ok(Self {
             core: Arc::new(Mutex::new(core)),
             registry,
@@ -98,6 +91,12 @@ impl Reader {
     fn ack(&self, position: Option<u64>) -> Op {
         let core = Arc::clone(&self.core);
         Op::value(async move { Ok(core.lock().await.ack(position.map(Position)).await?) })
+    }
+
+    /// Lets another process read under this name at once.
+    fn release(&self) -> Op {
+        let core = Arc::clone(&self.core);
+        Op::value(async move { Ok(core.lock().await.release().await?) })
     }
 }
 

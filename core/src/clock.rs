@@ -365,6 +365,13 @@ impl ManualClock {
         }
     }
 
+    /// How many sleeps are waiting: what a test waits for before it advances.
+    pub fn sleepers(&self) -> usize {
+        let state = self.inner.lock();
+        let waiting = |e: &&Reverse<Entry>| Arc::strong_count(&e.0.alarm) > 1;
+        state.sleepers.iter().filter(waiting).count()
+    }
+
     /// How long until the earliest sleep ends, `None` when nothing sleeps: what a test waits for before it advances.
     pub fn next_wake(&self) -> Option<Duration> {
         let state = self.inner.lock();

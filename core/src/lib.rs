@@ -58,6 +58,7 @@
 pub mod adapters;
 pub mod aggregate;
 mod app;
+pub mod background;
 pub mod clock;
 pub mod code;
 pub mod delivery;

@@ -246,7 +246,7 @@ async fn e04_what_was_not_acknowledged_comes_again(store: Arc<Store>) {
     let first = reader.next().await.unwrap();
     reader.ack(first.position).await.unwrap();
     let second = reader.next().await.unwrap();
-    drop(reader);
+    reader.release().await.unwrap();
 
     let mut reader = app.subscribe(Some("reader"), options).unwrap();
 
@@ -262,7 +262,7 @@ async fn e04_reading_on_does_not_acknowledge_what_was_handed_out(store: Arc<Stor
     let mut reader = app.subscribe(Some("reader"), options.clone()).unwrap();
     let first = reader.next().await.unwrap();
     assert!(reader.try_next().await.unwrap().is_none());
-    drop(reader);
+    reader.release().await.unwrap();
 
     let mut reader = app.subscribe(Some("reader"), options).unwrap();
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from orkestra import _orkestra
+from orkestra.errors import OrkestraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +73,17 @@ class Subscription(AsyncIterator["RecordedEvent"]):
             await self._reader.ack(position)
 
         return _orkestra.wrap_coroutine(self._app, "ack", ack(), False)
+
+    def close(self) -> Call[None]:
+        """Lets another process read under this name at once.
+
+        Reading on takes the name again.
+        """
+
+        async def close() -> None:
+            await self._reader.release()
+
+        return _orkestra.wrap_coroutine(self._app, "close", close(), False)
 
     async def batches(self) -> AsyncIterator[tuple[list[RecordedEvent], int | None]]:
         """The batches from here on, each with the position to acknowledge."""
@@ -152,6 +164,13 @@ class LogFollower:
         await asyncio.wait([task], timeout=timeout)
         task.cancel()
         await asyncio.wait([task])
+        from orkestra._bus import logger  # noqa: PLC0415 - it imports this module
+
+        try:
+            await self._reader.release()
+        except OrkestraError as error:
+            # It ends by itself then.
+            logger.debug("%s: the lease was not given back: %s", self.name, error)
 
     _waiting = False
 

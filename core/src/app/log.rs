@@ -34,16 +34,10 @@ impl LogReader {
         start: Start,
         poison: Poison,
     ) -> Result<(), Error> {
-        let services = &app.inner.services;
-        let clock = &app.inner.plan.clock;
-        let owner = app.inner.plan.ids.next_id(clock.now()).to_string();
-        let mut subscription = Subscription::durable(
-            Arc::clone(&services.events),
-            Arc::clone(&services.checkpoints),
-            app.inner.registry.handler(handler).full_name.clone(),
+        let mut subscription = app.inner.services.subscribe(
+            Some(app.inner.registry.handler(handler).full_name.clone()),
             SubscriptionOptions::new(start, app.inner.registry.filter_for(handler)),
-        )
-        .owned(Arc::clone(&services.leases), owner, Arc::clone(clock));
+        );
         subscription.open().await?;
         let reader = Self {
             app: app.clone(),
@@ -69,14 +63,7 @@ impl LogReader {
                 return;
             };
             let result = match batch {
-                Ok(batch) => {
-                    let keeper = pin!(self.subscription.keeper());
-                    let handling = pin!(self.handle(batch));
-                    match select(handling, keeper).await {
-                        Either::Left((result, _)) => result,
-                        Either::Right(_) => Ok(()),
-                    }
-                }
+                Ok(batch) => self.handle(batch).await,
                 Err(error) => Err(error.into()),
             };
             match result {

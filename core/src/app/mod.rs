@@ -196,17 +196,8 @@ impl Orkestra {
         options: SubscriptionOptions,
     ) -> Result<Subscription, Error> {
         self.check()?;
-        let services = &self.inner.services;
-        let events = Arc::clone(&services.events);
-        Ok(match name {
-            None => Subscription::transient(events, options),
-            Some(name) => Subscription::durable(
-                events,
-                Arc::clone(&services.checkpoints),
-                format!("{}.{name}", self.inner.registry.app()),
-                options,
-            ),
-        })
+        let name = name.map(|name| format!("{}.{name}", self.inner.registry.app()));
+        Ok(self.inner.services.subscribe(name, options))
     }
 
     /// Subscriptions of event handlers that have stopped, and why.

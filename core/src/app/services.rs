@@ -7,9 +7,11 @@ use crate::adapters::sqlite::{SqliteConfig, SqliteStore};
 use crate::{
     AppError, Error,
     adapters::memory::MemoryStore,
+    background::Background,
     clock::{Clock, IdSource, SystemClock, SystemIds},
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
     ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
+    subscription::{Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
 
@@ -125,6 +127,9 @@ impl Plan {
             checkpoints: state.checkpoints,
             leases: state.leases,
             dead_letters: state.dead_letters,
+            background: Background::default(),
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
         })
     }
@@ -143,11 +148,29 @@ pub struct Services {
     pub leases: Arc<dyn LeaseStore>,
     /// Messages given up on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The ids.
+    pub ids: Arc<dyn IdSource>,
+    /// What renews leases whatever the host's loop is doing.
+    pub background: Background,
     /// The state's own store, to be closed with the rest.
     state_events: Option<Arc<dyn EventStore>>,
 }
 
 impl Services {
+    /// A reader of the log: of all processes the only one under `name` at a time; or transient without a name.
+    pub fn subscribe(&self, name: Option<String>, options: SubscriptionOptions) -> Subscription {
+        let events = Arc::clone(&self.events);
+        let Some(name) = name else {
+            return Subscription::transient(events, options);
+        };
+        let owner = self.ids.next_id(self.clock.now()).to_string();
+        Subscription::durable(events, Arc::clone(&self.checkpoints), name, options)
+            .owned(Arc::clone(&self.leases), owner, Arc::clone(&self.clock))
+            .kept_by(self.background.clone())
+    }
+
     /// Closes the adapters: what was accepted is finished. Safe to call again.
     ///
     /// # Errors

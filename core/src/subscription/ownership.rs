@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    background::{Background, Running},
     clock::Clock,
     ports::{FencingToken, LeaseStore, StoreError},
 };
@@ -17,6 +18,8 @@ pub(super) struct Ownership {
     name: String,
     owner: String,
     clock: Arc<dyn Clock>,
+    background: Option<Background>,
+    keeper: Option<Arc<Running>>,
     held: Option<Held>,
 }
 
@@ -50,8 +53,15 @@ impl Ownership {
             name,
             owner,
             clock,
+            background: None,
+            keeper: None,
             held: None,
         }
+    }
+
+    /// Has the lease renewed by `background` while it is held.
+    pub(super) fn keep_in(&mut self, background: Background) {
+        self.background = Some(background);
     }
 
     pub(super) fn token(&self) -> Option<FencingToken> {
@@ -61,6 +71,7 @@ impl Ownership {
     /// Forgets the lease: it is another's.
     pub(super) fn lose(&mut self) {
         self.held = None;
+        self.keeper = None;
     }
 
     /// Asks for the lease if it is not ours or a third of its time is over.
@@ -76,9 +87,10 @@ impl Ownership {
             .acquire(self.name.clone(), self.owner.clone(), LEASE)
             .await?;
         let Some(lease) = granted else {
-            if self.held.take().is_some() {
+            if self.held.is_some() {
                 tracing::warn!(name = self.name, "the lease of a subscription was lost");
             }
+            self.lose();
             return Ok(Term::Elsewhere);
         };
         let same = self.token() == Some(lease.token);
@@ -86,6 +98,11 @@ impl Ownership {
             token: lease.token,
             renewed_at: now,
         });
+        if let (None, Some(background)) = (&self.keeper, &self.background) {
+            let mut other = self.clone();
+            let keeper = background.run(async move { other.keep().await });
+            self.keeper = Some(Arc::new(keeper));
+        }
         Ok(if same { Term::Same } else { Term::New })
     }
 
@@ -121,11 +138,27 @@ impl Ownership {
     }
 
     pub(super) async fn release(&mut self) -> Result<(), StoreError> {
-        if self.held.take().is_some() {
-            self.leases
-                .release(self.name.clone(), self.owner.clone())
-                .await?;
+        let held = self.held.is_some();
+        self.lose();
+        if held {
+            let (name, owner) = (self.name.clone(), self.owner.clone());
+            self.leases.release(name, owner).await?;
         }
         Ok(())
+    }
+
+    /// Gives the lease back behind, where there is a place for that.
+    pub(super) fn abandon(&mut self) {
+        if self.held.is_some()
+            && let Some(background) = self.background.clone()
+        {
+            let mut other = self.clone();
+            background.detach(async move {
+                if let Err(error) = other.release().await {
+                    tracing::debug!(%error, "a lease was not given back");
+                }
+            });
+        }
+        self.lose();
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 
 use super::ownership::{Ownership, Term};
 use crate::{
+    background::Background,
     clock::Clock,
     ports::{
         CheckpointStore, EventStore, Expected, LeaseStore, Position, ReadAll, RecordedEvent,
@@ -132,10 +133,9 @@ impl Subscription {
         name: impl Into<String>,
         options: SubscriptionOptions,
     ) -> Self {
-        Self {
-            checkpoints: Some((checkpoints, name.into())),
-            ..Self::transient(store, options)
-        }
+        let mut subscription = Self::transient(store, options);
+        subscription.checkpoints = Some((checkpoints, name.into()));
+        subscription
     }
 
     /// A subscription that keeps its place in memory only.
@@ -153,7 +153,7 @@ impl Subscription {
 
     /// Reads only while `owner`, a name that no other reader has, holds the lease of the subscription's name: of all processes one at a time.
     ///
-    /// The lease lasts [`LEASE`] and is renewed as the subscription is used; [`Subscription::keeper`] renews it while a batch is handled.
+    /// The lease lasts [`LEASE`](super::LEASE) and is renewed as the subscription is used, and beside it with [`Subscription::kept_by`].
     /// [`Subscription::release`] lets the next one go on at once. A transient subscription has no name to own.
     #[must_use]
     pub fn owned(
@@ -164,6 +164,15 @@ impl Subscription {
     ) -> Self {
         if let Some((_, name)) = &self.checkpoints {
             self.ownership = Some(Ownership::new(leases, name.clone(), owner.into(), clock));
+        }
+        self
+    }
+
+    /// Has the lease renewed by `background` for as long as it is held, whatever the host is doing, and given back when this is dropped.
+    #[must_use]
+    pub fn kept_by(mut self, background: Background) -> Self {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.keep_in(background);
         }
         self
     }
@@ -347,17 +356,6 @@ impl Subscription {
         self.outstanding = None;
     }
 
-    /// Renews the lease for as long as it is polled, beside the handling of a batch. Never ends; without a lease it does nothing.
-    pub fn keeper(&self) -> impl Future<Output = ()> + Send + use<> {
-        let ownership = self.ownership.clone();
-        async move {
-            match ownership {
-                None => std::future::pending().await,
-                Some(mut ownership) => ownership.keep().await,
-            }
-        }
-    }
-
     /// Gives the lease back, so that another process goes on at once.
     ///
     /// # Errors
@@ -366,6 +364,14 @@ impl Subscription {
         match &mut self.ownership {
             None => Ok(()),
             Some(ownership) => ownership.release().await,
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.abandon();
         }
     }
 }

@@ -1,0 +1,154 @@
+//! One thread that polls what has to go on whatever the host's own loop is doing: the renewal of leases.
+//!
+//! Futures of this crate wait for wakers only, so a plain thread can poll them. It starts with the first future and ends with the last.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    thread,
+};
+
+use futures_util::future::{AbortHandle, abortable};
+use parking_lot::{Condvar, Mutex};
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A place for futures to run in. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Background {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    arrived: Vec<Task>,
+    woken: bool,
+    running: bool,
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Background")
+    }
+}
+
+/// A future that runs in the background until it ends or this is dropped.
+#[derive(Debug)]
+pub struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Background {
+    /// Runs `future` until it ends or the answer is dropped.
+    #[must_use = "the future ends when this is dropped"]
+    pub fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Running {
+        let (future, handle) = abortable(future);
+        self.detach(async move {
+            // Aborted or ended: both are the end.
+            let _ = future.await;
+        });
+        Running(handle)
+    }
+
+    /// Runs `future` to its end.
+    pub fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut state = self.shared.state.lock();
+        state.arrived.push(Box::pin(future));
+        state.woken = true;
+        if !state.running {
+            let shared = Arc::clone(&self.shared);
+            let started = thread::Builder::new()
+                .name("orkestra-background".into())
+                .spawn(move || shared.work());
+            match started {
+                Ok(_) => state.running = true,
+                Err(error) => tracing::error!(%error, "no thread for background work"),
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.state.lock().woken = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn work(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut context = Context::from_waker(&waker);
+        let mut tasks: Vec<Task> = Vec::new();
+        loop {
+            {
+                let mut state = self.state.lock();
+                if tasks.is_empty() && state.arrived.is_empty() {
+                    state.running = false;
+                    return;
+                }
+                while !state.woken {
+                    self.changed.wait(&mut state);
+                }
+                state.woken = false;
+                tasks.append(&mut state.arrived);
+            }
+            // There are few of them and they wake seldom: each is polled when any is woken.
+            tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+
+    #[test]
+    fn futures_run_side_by_side_until_they_end_or_are_dropped() {
+        let (clock, background) = (ManualClock::default(), Background::default());
+        let (send, received) = mpsc::channel();
+        let note = |after, name: &'static str| {
+            let (sleep, send) = (clock.sleep(Duration::from_secs(after)), send.clone());
+            async move {
+                sleep.await;
+                send.send(name).unwrap();
+            }
+        };
+        background.detach(note(2, "second"));
+        let dropped = background.run(note(1, "dropped"));
+        background.detach(note(1, "first"));
+        drop(dropped);
+        let sleeping = |n| {
+            while clock.sleepers() != n {
+                thread::yield_now();
+            }
+        };
+
+        sleeping(2);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(received.recv().unwrap(), "first");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(received.recv().unwrap(), "second");
+
+        background.detach(note(0, "again"));
+        assert_eq!(received.recv().unwrap(), "again");
+    }
+}
