@@ -11,9 +11,7 @@ use std::{
 };
 
 use napi_derive::napi;
-use orkestra::{
-    AppError, Error, Plan, Services, Settings, clock::Clock, code::Cause, ports::StoreError,
-};
+use orkestra::{AppError, Error, Plan, Services, Settings, code::Cause, ports::StoreError};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
