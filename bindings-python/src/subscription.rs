@@ -93,6 +93,15 @@ impl Reader {
         Op::value(async move { Ok(core.lock().await.ack(position.map(Position)).await?) })
     }
 
+    /// Goes back to `position`, so that what follows it is read again.
+    fn rewind(&self, position: Option<u64>) -> Op {
+        let core = Arc::clone(&self.core);
+        Op::value(async move {
+            core.lock().await.rewind(position.map(Position));
+            Ok(())
+        })
+    }
+
     /// Lets another process read under this name at once.
     fn release(&self) -> Op {
         let core = Arc::clone(&self.core);

@@ -288,10 +288,12 @@ async def test_e04_e05_what_was_acknowledged_is_not_given_again(store: str) -> N
         first = app.subscribe("reader")
         await anext(first)
         second_event = await anext(first)  # acknowledges the one before
+        await first.close()
         again = app.subscribe("reader")
         assert (await anext(again)).position == second_event.position
         last = await anext(again)
         await again.ack(last.position)
+        await again.close()
         fresh = app.subscribe("reader")
         assert await fresh.pending() == []
         await app.caught_up("reader", last.position)
@@ -545,3 +547,30 @@ async def test_bad_input_a_full_disk(small_disk: Path) -> None:
     records = [r.revision async for r in app.store.read_stream("s")]
     assert records == list(range(len(records)))
     await app.close()
+
+
+async def test_e06_a_handler_reads_in_one_process_at_a_time(sqlite: str) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def shop(label: str) -> Orkestra:
+        app = Orkestra("shop", store=sqlite)
+
+        @app.event_handler(OrderPlaced, name="note")
+        async def note(event: OrderPlaced) -> None:
+            seen.append((label, event.quantity))
+
+        return app
+
+    one, two = shop("one"), shop("two")
+    async with two:
+        async with one:
+            done = await one.store.append("s", [placed(n) for n in range(10)])
+            assert done.position is not None
+            await one.caught_up("note", done.position)
+            first = {label for label, _ in seen}
+            assert len(first) == 1
+            assert [n for _, n in seen] == list(range(10))
+        done = await two.store.append("s", [placed(10)])
+        assert done.position is not None
+        await two.caught_up("note", done.position)
+        assert seen[10:] == [("two", 10)]

@@ -139,12 +139,6 @@ class LogFollower:
 
     async def start(self) -> None:
         """Finds the place and goes on reading behind."""
-        self._open_reader()
-        await self._reader.open()
-        self.running = True
-        self._task = asyncio.create_task(self._follow())
-
-    def _open_reader(self) -> None:
         self._reader = _orkestra.Reader(
             self._app._services_or_refuse(),
             name=self.name,
@@ -152,6 +146,9 @@ class LogFollower:
             start=self._route.info.registration.start,
             batch_size=500,
         )
+        await self._reader.open()
+        self.running = True
+        self._task = asyncio.create_task(self._follow())
 
     async def stop(self, timeout: float) -> None:
         """Stops after the event in hand, or when `timeout` seconds are over."""
@@ -164,7 +161,7 @@ class LogFollower:
         await asyncio.wait([task], timeout=timeout)
         task.cancel()
         await asyncio.wait([task])
-        from orkestra._bus import logger  # noqa: PLC0415 - it imports this module
+        from orkestra._bus import logger
 
         try:
             await self._reader.release()
@@ -191,8 +188,6 @@ class LogFollower:
                         return
                     logger.exception("%s: the log could not be read", self.name)
                     await self._app._clock.sleep(0.5)
-                    # The place that is recorded counts, not ours.
-                    self._open_reader()
         finally:
             self.running = False
 
@@ -202,7 +197,11 @@ class LogFollower:
             lanes: list[list[RecordedEvent]] = [[] for _ in range(self._lanes)]
             for recorded in records:
                 lanes[_orkestra.lane_of(recorded.stream, self._lanes)].append(recorded)
-            await asyncio.gather(*(self._lane(lane) for lane in lanes if lane))
+            try:
+                await asyncio.gather(*(self._lane(lane) for lane in lanes if lane))
+            except BaseException:
+                await self._reader.rewind(records[0].position - 1)
+                raise
             await self._ack(page.last)
             return
         done: int | None = None
@@ -213,7 +212,10 @@ class LogFollower:
                 if not self.running:
                     break
         except BaseException:
+            # What was not handled is read again.
             await self._ack(done)
+            rest = records[0].position - 1 if done is None else done
+            await self._reader.rewind(rest)
             raise
         await self._ack(page.last if done == records[-1].position else done)
 
