@@ -65,5 +65,6 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(wire::encode_command, module)?)?;
     module.add_function(wrap_pyfunction!(wire::encode_event, module)?)?;
     module.add_function(wrap_pyfunction!(wire::put_stamp, module)?)?;
-    Ok(())
+    // The module is private: nothing is imported from it by a star.
+    module.delattr("__all__")
 }

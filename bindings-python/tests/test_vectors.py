@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 import orkestra
 import orkestra.testing
-from orkestra import RetryPolicy, _orkestra, errors
+from orkestra import RetryPolicy, _orkestra, _times, errors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,7 +74,7 @@ def test_ids() -> None:
 def time(text: str) -> datetime:
     micros = _orkestra.parse_time(text)
     assert micros is not None
-    return orkestra._times.from_micros(micros)
+    return _times.from_micros(micros)
 
 
 def metadata(fields: dict[str, Any]) -> orkestra.Metadata:

@@ -61,5 +61,5 @@ __all__ = [
     "__version__",
     "id_of",
     "metadata_of",
-    *errors.__all__,
 ]
+__all__ += errors.__all__

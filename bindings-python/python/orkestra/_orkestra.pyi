@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeAlias, final, overload
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import Self, TypeVar, disjoint_base
 
 from orkestra.messages import Command, Event
 
@@ -94,6 +94,7 @@ class Call(Coroutine[Any, Any, _R_co]):
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> Any: ...
 
+@disjoint_base
 class AppCore:
     """The native part of an app."""
 
@@ -354,6 +355,7 @@ class DeadLetter:
     def history(self) -> list[dict[str, Any]]:
         """The earlier times that it was given up, oldest first."""
 
+@disjoint_base
 class Clock:
     """A clock."""
 
@@ -377,6 +379,7 @@ class ManualClock(Clock):
     def next_wake(self) -> float | None:
         """Seconds until the earliest sleep ends, ``None`` when nothing sleeps."""
 
+@disjoint_base
 class Ids:
     """A source of ids and random draws."""
 
@@ -401,7 +404,7 @@ class Op(Awaitable[_R_co], Generic[_R_co]):
     def __await__(self) -> Generator[Any, Any, _R_co]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
-    def send(self, value: Any, /) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
     def throw(self, *args: Any) -> Any: ...
     def close(self) -> None: ...
 
@@ -705,18 +708,18 @@ def event_id_for(command_id: str, index: int) -> str: ...
 def find_slot(base: type[Any], instance: object, marker: object) -> None: ...
 def forked() -> None: ...
 def format_time(micros: int) -> str: ...
-def id_of(message: object, /) -> str:
+def id_of(message: object) -> str:
     """The id of a message that was sent, read or made from another one.
 
     Raises:
         NotStampedError: It was only constructed.
     """
 
-def is_stamped(message: object, /) -> bool: ...
+def is_stamped(message: object) -> bool: ...
 def lane_of(stream: str, lanes: int) -> int: ...
 def mark_used(app: AppCore, used: bool) -> bool: ...
 def metadata_from_dict(fields: dict[str, str | None]) -> Metadata: ...
-def metadata_of(message: object, /) -> Metadata:
+def metadata_of(message: object) -> Metadata:
     """The metadata of a message that was sent, read or made from another one.
 
     Raises:

@@ -716,8 +716,9 @@ pub(super) fn make_type(py: Python<'_>) -> PyResult<()> {
                 PyCFunctionFastWithKeywords: method_wait,
             },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-            ml_doc: c"wait(timeout=None)\n--\n\nThe result, for code without an event loop."
-                .as_ptr(),
+            ml_doc:
+                c"wait($self, /, timeout=None)\n--\n\nThe result, for code without an event loop."
+                    .as_ptr(),
         },
         plain(
             c"stamp",
