@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import os
 import threading
 from collections import deque
@@ -12,25 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
-from orkestra._bus import Bus, Entry, logger
-from orkestra._failures import records, rejected, text
+from orkestra._bus import Entry
+from orkestra._deliveries import Deliveries
+from orkestra._failures import rejected
 from orkestra._orkestra import Clock, Ids, Route
 from orkestra._settings import setting
 from orkestra._times import to_seconds
 from orkestra.aggregate import Aggregate, AggregateAnswer, AggregateHost, Executed
 from orkestra.dead_letters import DeadLetter, DeadLetters
-from orkestra.envelopes import CommandEnvelope
 from orkestra.errors import (
     AlreadyStartedError,
     ClosedError,
     ForkedError,
     NotCaughtUpError,
     OrkestraError,
-    RejectedError,
-    StoreClosedError,
 )
 from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
-from orkestra.messages import Command, Message, RawEvent, id_of
+from orkestra.messages import Command, Message, id_of
 from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import Store
 from orkestra.subscriptions import LogFollower, Subscription
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from orkestra._bus import Middleware
-    from orkestra._orkestra import Call, Metadata, RecordedEvent, Services
+    from orkestra._orkestra import Call, Metadata, Services
     from orkestra.handlers import Start
 
 __all__ = ["Health", "Orkestra"]
@@ -77,7 +74,7 @@ class Health:
     dead_letters: int
 
 
-class Orkestra(Bus, Registrar):
+class Orkestra(Deliveries, Registrar):
     """An app: declares handlers, dispatches commands, publishes and stores events.
 
         app = Orkestra("my_app", bus="memory:", store="sqlite:orders.db")
@@ -600,193 +597,6 @@ class Orkestra(Bus, Registrar):
             readers=readers,
             dead_letters=dead,
         )
-
-    # From the log, and back from the dead.
-
-    async def _deliver_recorded(self, route: Route, recorded: RecordedEvent) -> None:
-        """One recorded event to one handler: in place, to the end."""
-        delivery = _orkestra.Delivery(
-            route.info.registration.policy._native,
-            command=False,
-            max_retries=None,
-        )
-        try:
-            event = recorded.event
-        except OrkestraError as error:
-            await self._bury_undecodable(delivery, route, recorded, error)
-            return
-        handling = _orkestra.new_handling(self, event, True)
-        if not (self._around_handle or not (route.is_async or route.inline)) and (
-            route.info.registration.timeout is None
-        ):
-            # The short way: no middleware, no thread, no limit.
-            error_: Exception | None = None
-            delivery.begin()
-            await self._take_slot(route)
-            handling.enter()
-            try:
-                if route.wants_metadata:
-                    result = route.handler(event, handling.metadata)
-                else:
-                    result = route.handler(event)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as raised:
-                error_ = raised
-            else:
-                return
-            finally:
-                handling.leave()
-                route.release()
-        else:
-            error_ = None
-        envelope = _orkestra.EventEnvelope(event, (route,), handling.at)
-        try:
-            await self._deliver(
-                handling, route, event, delivery, envelope, error=error_
-            )
-        except RejectedError:
-            logger.debug("%s skipped the event at %d", route.name, recorded.position)
-        except Exception as error:
-            logger.debug("%s gave up: %s", route.name, text(error))
-        finally:
-            del error_
-
-    async def _bury(
-        self,
-        delivery: _orkestra.Delivery,
-        reason: str,
-        route: Route,
-        message: Any,
-        max_retries: int | None,
-        error: BaseException,
-    ) -> None:
-        payload: bytes | None = None
-        if isinstance(message, RawEvent):
-            name, version = message.type, message.version
-            payload = message.json()
-        else:
-            info = type(message).__orkestra_type__
-            name, version = info.type_name, info.version
-            try:
-                payload = _orkestra.encode_payload(
-                    message, self._plan.max_payload_bytes
-                )
-            except OrkestraError as broken:
-                logger.warning("a dead letter is without its body: %s", broken)
-        letter = delivery.dead_letter(
-            reason=reason,
-            handler=route.name,
-            message=message,
-            type_name=name,
-            version=version,
-            topic=self._topic_or_name(name),
-            payload=payload,
-            max_retries=max_retries,
-            clock=self._clock,
-            ids=self._ids,
-        )
-        await self._record(letter)
-        logger.error(
-            "%s gave up after %d attempts: %s",
-            route.name,
-            delivery.attempts,
-            text(error),
-        )
-
-    async def _bury_undecodable(
-        self,
-        delivery: _orkestra.Delivery,
-        route: Route,
-        recorded: RecordedEvent,
-        error: OrkestraError,
-    ) -> None:
-        raw = RawEvent(recorded.type, recorded.version, {})
-        _orkestra.put_recorded_stamp(recorded, raw)
-        delivery.begin()
-        delivery.failed(["builtins.Exception"], records(error), self._clock, self._ids)
-        letter = delivery.dead_letter(
-            reason="undecodable",
-            handler=route.name,
-            message=raw,
-            type_name=recorded.type,
-            version=recorded.version,
-            topic=self._topic_or_name(recorded.type),
-            payload=recorded.data,
-            max_retries=None,
-            clock=self._clock,
-            ids=self._ids,
-        )
-        await self._record(letter)
-        logger.error("%s: an event does not decode: %s", route.name, error)
-
-    def _topic_or_name(self, type_name: str) -> str:
-        try:
-            return self._registry.topic_for(type_name)
-        except OrkestraError:
-            return type_name
-
-    async def _record(self, letter: DeadLetter) -> None:
-        try:
-            letter = await self._services_or_refuse().record_dead_letter(letter)
-        except (ClosedError, StoreClosedError):
-            logger.exception("a dead letter is lost: %r", letter)
-            return
-        for listener in self._listeners:
-            try:
-                result = listener(letter)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                logger.exception("a listener for dead letters failed")
-
-    def _revive(
-        self, letter: DeadLetter, body: bytes | None
-    ) -> tuple[Any, Route, int | None]:
-        """The message of a dead letter and its handler, both checked."""
-        route = next(
-            (r for r in self._routes.values() if r.name == letter.handler), None
-        )
-        if route is None:
-            raise invalid_handler(letter.handler, "it is not in this app")
-        if not letter.requeueable:
-            raise invalid_handler(letter.handler, "the message was never encoded")
-        decoded = _orkestra.decode_envelope(letter.body if body is None else body, None)
-        version = decoded.get("version")
-        message = self._registry.decode(decoded["type"], version, decoded["payload"])
-        at = decoded.get("occurred_at") or decoded["metadata"].issued_at
-        if message is None:
-            message = RawEvent.from_json(
-                decoded["type"], version or 1, decoded["payload"]
-            )
-        _orkestra.put_stamp(message, decoded["id"], at, decoded["metadata"])
-        return message, route, decoded.get("max_retries")
-
-    async def _redeliver(
-        self, message: Any, route: Route, max_retries: int | None
-    ) -> bool:
-        is_event = not route.info.is_command
-        handling = _orkestra.new_handling(self, message, is_event)
-        policy = route.info.registration.policy._native
-        delivery = _orkestra.Delivery(
-            policy, command=not is_event, max_retries=max_retries
-        )
-        envelope: Any
-        if is_event:
-            envelope = _orkestra.EventEnvelope(message, (route,), handling.at)
-        else:
-            envelope = CommandEnvelope(message, max_retries)
-        try:
-            await self._deliver(
-                handling, route, message, delivery, envelope, max_retries
-            )
-        except RejectedError:
-            # A refusal ends a message: it is not dead any more.
-            return True
-        except Exception as error:
-            logger.debug("a requeued message failed again: %s", text(error))
-            return False
-        return True
 
     def __repr__(self) -> str:
         return f"<Orkestra {self.name!r} {self._status}>"
