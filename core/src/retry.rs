@@ -125,9 +125,9 @@ impl RetryPolicy {
     }
 }
 
-/// `OSError` names `builtins.OSError` too: people write the short name.
+/// `OSError` names `builtins.OSError` and `ParseIntError` names `core::num::ParseIntError` too: people write the short name.
 fn same_type(wanted: &str, found: &str) -> bool {
-    wanted == found || found.rsplit('.').next() == Some(wanted)
+    wanted == found || found.rsplit(['.', ':']).next() == Some(wanted)
 }
 
 #[cfg(test)]

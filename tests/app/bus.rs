@@ -14,6 +14,7 @@ use orkestra::{
     code::Coded,
     message::{EventStatus, HandlerState},
     ports::{BusError, DeadLetterFilter},
+    retry::RetryPolicy,
 };
 
 use crate::{
@@ -305,6 +306,70 @@ async fn retry_after_comes_back_when_asked_and_uses_up_no_retry(store: Arc<Store
     assert_eq!(waited, Duration::from_secs(60));
 }
 
+async fn an_error_type_that_is_given_up_on_is_not_retried(store: Arc<Store>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .command_handler({
+            let calls = Arc::clone(&calls);
+            move |_: PlaceOrder, _: Context| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async { Ok("many".parse::<u32>()?.to_string()) }
+            }
+        })
+        .retry(RetryPolicy {
+            give_up_on: vec!["ParseIntError".into()],
+            ..RetryPolicy::retries(5)
+        })
+        .start()
+        .await
+        .unwrap();
+
+    app.dispatch(order()).await.unwrap_err();
+
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(letters(&app).await, 1);
+}
+
+async fn closing_finishes_what_was_sent_and_buries_what_waits(store: Arc<Store>) {
+    let (begun, finished) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let buried = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .command_handler({
+            let (begun, finished) = (Arc::clone(&begun), Arc::clone(&finished));
+            move |_: PlaceOrder, _: Context| {
+                let (begun, finished) = (Arc::clone(&begun), Arc::clone(&finished));
+                async move {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    finished.fetch_add(1, Ordering::SeqCst);
+                    Ok(String::new())
+                }
+            }
+        })
+        .event_handler("later", |_: OrderPlaced, _: Context| async {
+            Err(RetryAfter(Duration::from_secs(3600)).into())
+        })
+        .on_dead_letter({
+            let buried = Arc::clone(&buried);
+            move |_| {
+                buried.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    app.send(order()).unwrap();
+    app.publish(placed()).await.unwrap();
+    until(|| begun.load(Ordering::SeqCst) == 1).await;
+
+    app.close().await.unwrap();
+
+    assert_eq!(finished.load(Ordering::SeqCst), 1);
+    assert_eq!(buried.load(Ordering::SeqCst), 1);
+}
+
 async fn a_handler_that_runs_too_long_is_timed_out(store: Arc<Store>) {
     let app = store
         .app()
@@ -573,10 +638,12 @@ async fn closing_ends_the_wait_for_what_is_left_to_do(store: Arc<Store>) {
     app.close().await.unwrap();
 
     let settled = tokio::time::timeout(Duration::from_secs(10), published.settled()).await;
-    assert_eq!(settled.unwrap(), EventStatus::Published);
+    assert_eq!(settled.unwrap(), EventStatus::Failed);
 }
 
 suite! {
+    an_error_type_that_is_given_up_on_is_not_retried,
+    closing_finishes_what_was_sent_and_buries_what_waits,
     a_command_that_waits_for_its_retry_holds_no_slot,
     k20_when_the_caller_waits_no_more_the_command_is_still_handled,
     k06_a_panic_is_the_failure_of_its_handler_alone,

@@ -35,7 +35,7 @@ pub(super) type GivenUp = (DeadLetterReason, HandlerError);
 /// What an attempt came to.
 pub(super) enum Attempt {
     Done(Answer),
-    Retry(std::time::Duration),
+    Retry(std::time::Duration, HandlerError),
     GiveUp(DeadLetterReason, HandlerError),
 }
 
@@ -100,14 +100,14 @@ impl Parcel {
         let step = match &error {
             HandlerError::Rejected(_) => return Attempt::Done(Err(error)),
             HandlerError::RetryAfter(delay) => self.delivery.retry_after(*delay, records, now),
-            HandlerError::Failed(_) => {
+            HandlerError::Failed { .. } => {
                 let types: Vec<String> = records.iter().map(|r| r.error_type.clone()).collect();
                 self.delivery
                     .failed(&types, records, now, app.inner.plan.ids.draw())
             }
         };
         match step {
-            Step::Retry { after } => Attempt::Retry(after),
+            Step::Retry { after } => Attempt::Retry(after, error),
             Step::DeadLetter { reason } => Attempt::GiveUp(reason, error),
         }
     }
@@ -168,7 +168,11 @@ impl Parcel {
             drop(slot);
             match attempt {
                 Attempt::Done(answer) => return Ok(answer),
-                Attempt::Retry(after) => self.wait(app, after).await,
+                Attempt::Retry(after, error) => {
+                    if !self.wait(app, after).await {
+                        return Err((DeadLetterReason::RetriesExhausted, error));
+                    }
+                }
                 Attempt::GiveUp(reason, error) => return Err((reason, error)),
             }
         }
@@ -181,12 +185,13 @@ impl Parcel {
         (DeadLetterReason::Undecodable, error)
     }
 
-    /// Waits before the next attempt.
-    pub(super) async fn wait(&self, app: &Orkestra, after: std::time::Duration) {
+    /// Waits before the next attempt; false if the app is closed before there can be one.
+    pub(super) async fn wait(&self, app: &Orkestra, after: std::time::Duration) -> bool {
         let _span = app.inner.plan.telemetry.span(names::RETRY, || {
             vec![(names::HANDLER, self.info(app).full_name.clone())]
         });
-        app.inner.plan.clock.sleep(after).await;
+        let sleep = app.inner.plan.clock.sleep(after);
+        app.unless_closed(sleep).await.is_some()
     }
 
     /// Records the dead letter and tells those who want to know. It never fails: what cannot be recorded is logged.

@@ -49,29 +49,41 @@ pub enum HandlerError {
     /// To be called again later.
     RetryAfter(Duration),
     /// Failed; retried by policy.
-    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    Failed {
+        /// The error.
+        error: Arc<dyn std::error::Error + Send + Sync>,
+        /// The name of its type, with its path: what `retry_on` and `give_up_on` compare.
+        error_type: &'static str,
+    },
 }
 
 impl HandlerError {
     /// A failure that is only known as text.
     pub fn text(message: impl Into<String>) -> Self {
-        Self::Failed(Arc::new(crate::code::Cause::text(message)))
+        Self::Failed {
+            error: Arc::new(crate::code::Cause::text(message)),
+            error_type: "HandlerError",
+        }
     }
 
     pub(super) fn records(&self) -> Vec<ErrorRecord> {
-        let record = |message: String| ErrorRecord {
-            error_type: "HandlerError".into(),
+        let record = |error_type: &str, message: String| ErrorRecord {
+            error_type: error_type.into(),
             message,
             trace: String::new(),
         };
         match self {
-            Self::Rejected(reject) => vec![record(reject.reason.clone())],
-            Self::RetryAfter(delay) => vec![record(format!("asked for a retry in {delay:?}"))],
-            Self::Failed(error) => {
-                let mut records = vec![record(error.to_string())];
+            Self::Rejected(reject) => vec![record("Reject", reject.reason.clone())],
+            Self::RetryAfter(delay) => vec![record(
+                "RetryAfter",
+                format!("asked for a retry in {delay:?}"),
+            )],
+            Self::Failed { error, error_type } => {
+                let mut records = vec![record(error_type, error.to_string())];
                 let mut source = error.source();
                 while let Some(error) = source {
-                    records.push(record(error.to_string()));
+                    // Of a cause only the text is known.
+                    records.push(record("Error", error.to_string()));
                     source = error.source();
                 }
                 records
@@ -85,14 +97,17 @@ impl fmt::Display for HandlerError {
         match self {
             Self::Rejected(reject) => write!(f, "rejected: {}", reject.reason),
             Self::RetryAfter(delay) => write!(f, "retry after {delay:?}"),
-            Self::Failed(error) => error.fmt(f),
+            Self::Failed { error, .. } => error.fmt(f),
         }
     }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self::Failed(Arc::new(error))
+        Self::Failed {
+            error: Arc::new(error),
+            error_type: std::any::type_name::<E>(),
+        }
     }
 }
 
@@ -118,7 +133,7 @@ impl From<HandlerError> for crate::Error {
             HandlerError::RetryAfter(delay) => Self::Handler(Arc::new(crate::code::Cause::text(
                 format!("retry after {delay:?}"),
             ))),
-            HandlerError::Failed(error) => own(&*error).unwrap_or(Self::Handler(error)),
+            HandlerError::Failed { error, .. } => own(&*error).unwrap_or(Self::Handler(error)),
         }
     }
 }

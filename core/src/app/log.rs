@@ -1,8 +1,8 @@
 //! How events of the log reach their handlers: a named subscription each, in order per stream, retried in place.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::join_all;
 
 use super::{Orkestra, deliver::Attempt, handler::Inbound};
 use crate::{
@@ -59,7 +59,7 @@ impl LogReader {
     async fn read(&mut self) {
         while self.app.is_open() {
             let app = self.app.clone();
-            let Some(batch) = unless_closed(&app, self.subscription.next()).await else {
+            let Some(batch) = app.unless_closed(self.subscription.next()).await else {
                 return;
             };
             let result = match batch {
@@ -160,8 +160,8 @@ async fn deliver(
             drop(slot);
             match attempt {
                 Attempt::Done(_) => return Ok(true),
-                Attempt::Retry(after) => {
-                    if unless_closed(app, parcel.wait(app, after)).await.is_none() {
+                Attempt::Retry(after, _) => {
+                    if !parcel.wait(app, after).await {
                         return Ok(false);
                     }
                 }
@@ -177,7 +177,7 @@ async fn deliver(
             while let Err(error) = app.bury(letter.clone()).await {
                 tracing::warn!(handler = name, position = event.position.0, %error, "an event could not be parked yet");
                 let pause = app.inner.plan.clock.sleep(AFTER_FAILURE);
-                if unless_closed(app, pause).await.is_none() {
+                if app.unless_closed(pause).await.is_none() {
                     return Ok(false);
                 }
             }
@@ -195,18 +195,6 @@ async fn deliver(
         }
     }
     Ok(true)
-}
-
-/// What `work` gives, `None` if the app is closed before that.
-async fn unless_closed<T>(app: &Orkestra, work: impl Future<Output = T>) -> Option<T> {
-    let closing = pin!(app.inner.closing.notified());
-    if !app.is_open() {
-        return None;
-    }
-    match select(pin!(work), closing).await {
-        Either::Left((done, _)) => Some(done),
-        Either::Right(_) => None,
-    }
 }
 
 /// The event with metadata that begin with itself.

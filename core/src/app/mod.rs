@@ -17,6 +17,7 @@ use std::{
     any::Any,
     collections::{HashMap, HashSet},
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -103,7 +104,7 @@ struct Inner {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// How long closing waits for each handler that has an event of the log in hand.
+/// How long closing waits for each handler at work.
 const DRAIN: Duration = Duration::from_secs(10);
 
 type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
@@ -214,34 +215,42 @@ impl Orkestra {
         !self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// Stops the log subscriptions and closes the stores; what was accepted is finished. Safe to call again.
+    /// Stops the log subscriptions, finishes what was accepted, and closes the stores. Safe to call again.
+    ///
+    /// Handlers at work are waited for, 10 s each at most. What waits for a retry becomes a dead letter; an event of the log that does is
+    /// read again at the next start instead.
     ///
     /// # Errors
     /// What a store says on closing.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.closing.notify_waiters();
-        // A reader ends after the event in hand and gives its lease back.
-        let readers = std::mem::take(&mut *self.inner.readers.lock());
-        for mut reader in readers {
+        // A reader ends after the event in hand and gives its lease back; a task goes on behind a call that has returned.
+        let mut tasks = std::mem::take(&mut *self.inner.readers.lock());
+        tasks.append(&mut self.inner.tasks.lock());
+        for mut task in tasks {
             let late = self.inner.plan.clock.sleep(DRAIN);
-            if let Either::Right(((), reader)) = select(&mut reader, late).await {
+            if let Either::Right(((), task)) = select(&mut task, late).await {
                 tracing::warn!(
                     app = self.inner.name,
                     "a handler did not end in time and is left"
                 );
-                reader.abort();
+                task.abort();
             }
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        for task in &tasks {
-            task.abort();
-        }
-        for task in tasks {
-            // Ended by the abort or by itself: both are the end.
-            let _ = task.await;
-        }
         self.inner.services.close().await
+    }
+
+    /// What `work` gives, `None` if the app is closed before that.
+    async fn unless_closed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let closing = pin!(self.inner.closing.notified());
+        if !self.is_open() {
+            return None;
+        }
+        match select(pin!(work), closing).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
     }
 
     fn check(&self) -> Result<(), Error> {

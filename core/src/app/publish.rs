@@ -24,6 +24,7 @@ use crate::{
     Error,
     delivery::Delivery,
     message::{EventStatus, HandlerState, MessageKind, Metadata},
+    ports::DeadLetterReason,
     registry::HandlerIndex,
     telemetry::names,
 };
@@ -283,12 +284,15 @@ impl Orkestra {
             let attempt = parcel.attempt(self).await;
             drop(slot);
             match attempt {
-                Attempt::Retry(after) => {
+                Attempt::Retry(after, error) => {
                     published.set(index, HandlerState::Pending);
                     let (app, rest) = (self.clone(), Rest(published.clone(), index));
                     self.spawn(async move {
-                        parcel.wait(&app, after).await;
-                        app.go_on(parcel, &rest).await;
+                        if parcel.wait(&app, after).await {
+                            return app.go_on(parcel, &rest).await;
+                        }
+                        let done = Attempt::GiveUp(DeadLetterReason::RetriesExhausted, error);
+                        app.settle(&parcel, index, &rest.0, done).await;
                     });
                 }
                 done => self.settle(&parcel, index, published, done).await,
@@ -304,9 +308,12 @@ impl Orkestra {
             let attempt = parcel.attempt(self).await;
             drop(slot);
             match attempt {
-                Attempt::Retry(after) => {
+                Attempt::Retry(after, error) => {
                     published.set(index, HandlerState::Pending);
-                    parcel.wait(self, after).await;
+                    if !parcel.wait(self, after).await {
+                        let done = Attempt::GiveUp(DeadLetterReason::RetriesExhausted, error);
+                        return self.settle(&parcel, index, published, done).await;
+                    }
                 }
                 done => return self.settle(&parcel, index, published, done).await,
             }
@@ -317,7 +324,7 @@ impl Orkestra {
         let state = match done {
             Attempt::Done(Ok(_)) => HandlerState::Succeeded,
             // An event handler that refuses an event passes it over.
-            Attempt::Done(Err(_)) | Attempt::Retry(_) => HandlerState::Skipped,
+            Attempt::Done(Err(_)) | Attempt::Retry(..) => HandlerState::Skipped,
             Attempt::GiveUp(reason, _) => {
                 parcel.give_up(self, reason).await;
                 HandlerState::Failed
