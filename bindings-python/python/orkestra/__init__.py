@@ -32,12 +32,13 @@ from orkestra.handlers import Handlers
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store
-from orkestra.subscriptions import Subscription
+from orkestra.subscriptions import Batch, Subscription
 
 __all__ = [
     "Aggregate",
     "AggregateAnswer",
     "Appended",
+    "Batch",
     "Call",
     "Command",
     "CommandEnvelope",

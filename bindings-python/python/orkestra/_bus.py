@@ -309,6 +309,7 @@ class Bus(_orkestra.AppCore):
         *,
         inside: bool = False,
         error: Exception | None = None,
+        bury: bool = True,
         on_attempt: Callable[[], None] | None = None,
         on_retry: Callable[[], None] | None = None,
     ) -> Any:
@@ -336,9 +337,10 @@ class Bus(_orkestra.AppCore):
                 if reason is None and self._closing:
                     reason = "retries_exhausted"
                 if reason is not None:
-                    await self._bury(
-                        delivery, reason, route, message, max_retries, error
-                    )
+                    if bury:
+                        await self._bury(
+                            delivery, reason, route, message, max_retries, error
+                        )
                     raise error
                 logger.warning(
                     "%s failed, attempt %d, again in %.3f s: %s",
@@ -352,9 +354,10 @@ class Bus(_orkestra.AppCore):
                 assert wait is not None
                 if not await self._pause(wait):
                     reason = "retries_exhausted"
-                    await self._bury(
-                        delivery, reason, route, message, max_retries, error
-                    )
+                    if bury:
+                        await self._bury(
+                            delivery, reason, route, message, max_retries, error
+                        )
                     raise error
                 error = None
         finally:

@@ -14,6 +14,7 @@ from orkestra.errors import (
     OrkestraError,
     RejectedError,
     StoreClosedError,
+    SubscriptionStoppedError,
 )
 from orkestra.handlers import invalid_handler
 from orkestra.messages import RawEvent
@@ -31,7 +32,13 @@ class Deliveries(Bus):
     _listeners: list[Callable[[DeadLetter], Any]]
 
     async def _deliver_recorded(self, route: Route, recorded: RecordedEvent) -> None:
-        """One recorded event to one handler: in place, to the end."""
+        """One recorded event to one handler: in place, to the end.
+
+        Raises:
+            SubscriptionStoppedError: It cannot be handled, and the handler wants to
+                stop at such an event.
+        """
+        poison = route.info.registration.poison
         delivery = _orkestra.Delivery(
             route.info.registration.policy._native,
             command=False,
@@ -40,7 +47,10 @@ class Deliveries(Bus):
         try:
             event = recorded.event
         except OrkestraError as error:
-            await self._bury_undecodable(delivery, route, recorded, error)
+            if poison == "park":
+                await self._bury_undecodable(delivery, route, recorded, error)
+            else:
+                _pass_over(route, recorded, error)
             return
         handling = _orkestra.new_handling(self, event, True)
         if not (self._around_handle or not (route.is_async or route.inline)) and (
@@ -70,12 +80,21 @@ class Deliveries(Bus):
         envelope = _orkestra.EventEnvelope(event, (route,), handling.at)
         try:
             await self._deliver(
-                handling, route, event, delivery, envelope, error=error_
+                handling,
+                route,
+                event,
+                delivery,
+                envelope,
+                error=error_,
+                bury=poison == "park",
             )
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
         except Exception as error:
-            logger.debug("%s gave up: %s", route.name, text(error))
+            if poison == "park":
+                logger.debug("%s gave up: %s", route.name, text(error))
+            else:
+                _pass_over(route, recorded, error)
         finally:
             del error_
 
@@ -214,3 +233,14 @@ class Deliveries(Bus):
             logger.debug("a requeued message failed again: %s", text(error))
             return False
         return True
+
+
+def _pass_over(route: Route, recorded: RecordedEvent, error: Exception) -> None:
+    """Skips an event that cannot be handled, or stops at it."""
+    name, position, reason = route.name, recorded.position, text(error)
+    if route.info.registration.poison == "skip":
+        logger.warning("%s: the event at %d is skipped: %s", name, position, reason)
+        return
+    message = f"subscription {name} stopped at position {position}: {reason}"
+    details = {"name": name, "position": position, "reason": reason}
+    raise SubscriptionStoppedError(message, details) from error

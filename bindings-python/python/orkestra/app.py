@@ -61,7 +61,8 @@ class Health:
         status: ``new``, ``running`` or ``closed``.
         error: What the store says when it does not answer.
         head: The position of the last event in the store.
-        readers: The event handlers' readers of the log: name, position, running.
+        readers: The event handlers' readers of the log: name, position, running and
+            why it stopped.
         dead_letters: Dead letters that wait for somebody.
     """
 
@@ -261,6 +262,7 @@ class Orkestra(Deliveries, Registrar):
                     concurrency=concurrency,
                     inline=False,
                     start="now",
+                    poison="park",
                     is_async=True,
                     wants_metadata=False,
                     label=f"{host.name} for {kind.__qualname__}",
@@ -544,6 +546,7 @@ class Orkestra(Deliveries, Registrar):
 
         Raises:
             NotCaughtUpError: It does not get there in `timeout` seconds.
+            SubscriptionStoppedError: It has stopped at an event it cannot handle.
         """
         return _orkestra.wrap_coroutine(
             self,
@@ -556,6 +559,9 @@ class Orkestra(Deliveries, Registrar):
         full = next(
             (r.name for r in self._routes.values() if r.info.short_name == name), name
         )
+        for follower in self._followers:
+            if follower.name == full and follower.stopped is not None:
+                raise follower.stopped
         services = self._services_or_refuse()
         if not await services.wait_for_checkpoint(full, position, self._clock, seconds):
             message = (

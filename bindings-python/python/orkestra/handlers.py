@@ -24,6 +24,9 @@ FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 Start = Literal["origin", "now"] | int
 """A place in the log: its beginning, its end, or after a position."""
 
+Poison = Literal["park", "skip", "stop"]
+"""What becomes of an event of the log that its handler cannot handle."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -39,6 +42,7 @@ class Registration:
     concurrency: int | None
     inline: bool
     start: Start
+    poison: Poison
     is_async: bool
     wants_metadata: bool
     label: str
@@ -102,6 +106,7 @@ class Registrar:
                     concurrency=concurrency,
                     inline=inline,
                     start="now",
+                    poison="park",
                 )
             )
             return function
@@ -119,6 +124,7 @@ class Registrar:
         concurrency: int | None = None,
         inline: bool = False,
         start: Start = "now",
+        poison: Poison = "park",
     ) -> Callable[[FunctionT], FunctionT]:
         """Declares a handler of one event class or several, or of topic patterns.
 
@@ -143,6 +149,10 @@ class Registrar:
             inline: As for command handlers.
             start: Where in the log it begins at its first start: ``"now"``,
                 ``"origin"`` or after a position. Later it goes on where it was.
+            poison: What becomes of an event of the log that it cannot handle, after the
+                retries: ``"park"``, a dead letter, and on; ``"skip"``, a line in the
+                log, and on; ``"stop"``, the reader stops before it and begins there
+                again at the next start.
 
         Raises:
             DuplicateHandlerNameError: Another handler has the name.
@@ -170,6 +180,7 @@ class Registrar:
                     concurrency=concurrency,
                     inline=inline,
                     start=start,
+                    poison=poison,
                 )
             )
             return function
@@ -230,6 +241,7 @@ def _registration(
     concurrency: int | None,
     inline: bool,
     start: Start,
+    poison: Poison,
 ) -> Registration:
     label = name or str(getattr(function, "__qualname__", repr(function)))
     if not callable(function):
@@ -251,6 +263,10 @@ def _registration(
         raise invalid_handler(
             label, f"max_retries: expected 0 or more, found {max_retries!r}"
         )
+    if poison not in ("park", "skip", "stop"):
+        raise invalid_handler(
+            label, f"poison: expected park, skip or stop, found {poison!r}"
+        )
     function, wants_metadata = _signature(label, function, classes)
     call = getattr(type(function), "__call__", None)  # noqa: B004 - its own
     return Registration(
@@ -264,6 +280,7 @@ def _registration(
         concurrency=concurrency,
         inline=inline,
         start=start,
+        poison=poison,
         is_async=inspect.iscoroutinefunction(function)
         or (call is not None and inspect.iscoroutinefunction(call)),
         wants_metadata=wants_metadata,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orkestra import _orkestra
-from orkestra.errors import OrkestraError
+from orkestra.errors import OrkestraError, SubscriptionStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from orkestra.app import Orkestra
     from orkestra.handlers import Start
 
-__all__ = ["Subscription"]
+__all__ = ["Batch", "Subscription"]
+
+
+class Batch(NamedTuple):
+    """Events that a subscription read."""
+
+    events: list[RecordedEvent]
+    """The events, in increasing position; at least one."""
+    position: int | None
+    """How far was read: acknowledge this when all of it is handled."""
 
 
 class Subscription(AsyncIterator["RecordedEvent"]):
@@ -85,11 +94,11 @@ class Subscription(AsyncIterator["RecordedEvent"]):
 
         return _orkestra.wrap_coroutine(self._app, "close", close(), False)
 
-    async def batches(self) -> AsyncIterator[tuple[list[RecordedEvent], int | None]]:
-        """The batches from here on, each with the position to acknowledge."""
+    async def batches(self) -> AsyncIterator[Batch]:
+        """The batches from here on; each waits for events."""
         while True:
             page = await self._reader.next()
-            yield page.records(), page.last
+            yield Batch(page.records(), page.last)
 
     def __aiter__(self) -> Self:
         return self
@@ -134,6 +143,7 @@ class LogFollower:
         self.name = route.name
         self.position: int | None = None
         self.running = False
+        self.stopped: SubscriptionStoppedError | None = None
         self._lanes = app._registry.handler(route.info.index)["concurrency"]
         self._task: asyncio.Task[None] | None = None
 
@@ -183,6 +193,10 @@ class LogFollower:
                     finally:
                         self._waiting = False
                     await self._handle(page)
+                except SubscriptionStoppedError as stopped:
+                    logger.error("%s", stopped)
+                    self.stopped = stopped
+                    return
                 except Exception:
                     if not self.running or self._app.is_closed:
                         return
@@ -231,4 +245,9 @@ class LogFollower:
     @property
     def state(self) -> dict[str, Any]:
         """Where it stands."""
-        return {"name": self.name, "position": self.position, "running": self.running}
+        return {
+            "name": self.name,
+            "position": self.position,
+            "running": self.running,
+            "stopped": None if self.stopped is None else str(self.stopped),
+        }
