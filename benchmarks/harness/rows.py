@@ -99,11 +99,12 @@ _PYTHON_SQLITE = (
             _ours("orkestra .wait()", "python", "append", "orkestra-threads", "1"),
         ),
         (
-            _at_least("orkestra", 1.5, "eventsourcing"),
+            _at_least("orkestra .wait()", 1.5, "eventsourcing"),
+            Goal("orkestra", "eventsourcing"),
             Goal("orkestra", "eventsourcing put"),
-            Goal("orkestra .wait()", "eventsourcing"),
         ),
-        "WAL and synchronous=FULL on both sides",
+        "WAL and synchronous=FULL on both sides; the peer is synchronous, so .wait() "
+        "is its like",
     ),
     Row(
         "python-append-16",
@@ -138,6 +139,9 @@ _PYTHON_SQLITE = (
             _python("eventsourcing", "aggregate", "eventsourcing", "command"),
             _ours("orkestra", "python", "aggregate", "orkestra", "command"),
             _ours(
+                "orkestra .wait()", "python", "aggregate", "orkestra", "command-wait"
+            ),
+            _ours(
                 "orkestra, 16 at once",
                 "python",
                 "aggregate",
@@ -146,10 +150,12 @@ _PYTHON_SQLITE = (
             ),
         ),
         (
-            _at_least("orkestra", 5.0, "eventsourcing"),
+            _at_least("orkestra .wait()", 5.0, "eventsourcing"),
+            Goal("orkestra", "eventsourcing"),
             Goal("orkestra, 16 at once", "eventsourcing"),
         ),
-        "no snapshot and no cache on either side; durable",
+        "no snapshot and no cache on either side; durable; the peer is synchronous, "
+        "so .wait() is its like",
     ),
     Row(
         "python-read-log",

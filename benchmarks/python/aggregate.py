@@ -1,4 +1,4 @@
-"""Aggregates from SQLite: `aggregate.py SIDE load|command|command-16`.
+"""Aggregates from SQLite: `aggregate.py SIDE load|command|command-16|command-wait`.
 
 `load` is the ms to load one of 1,000 events. `command` is the number per
 second of: load one of 10 events, decide, append 1 durably; each command goes to
@@ -98,6 +98,30 @@ async def orkestra(job: str) -> float:
         return sum(counts) / (time.perf_counter() - start)
 
 
+def orkestra_wait() -> float:
+    """Returns commands per second with `.wait()`, as synchronous code calls it."""
+    from _ours_aggregate import Order, change, make
+
+    from orkestra import Orkestra
+
+    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app.add_aggregate(Order)
+
+    async def fill() -> None:
+        for number in range(AGGREGATES):
+            await make(app, str(number), SHORT)
+
+    asyncio.run(fill())
+    done = 0
+    start = time.perf_counter()
+    while time.perf_counter() < start + COMMANDS_SECONDS:
+        app.execute(Order, change(str(done % AGGREGATES), done)).wait()
+        done += 1
+    seconds = time.perf_counter() - start
+    app.close().wait()
+    return done / seconds
+
+
 async def orkestra_load(app: object) -> float:
     """Returns the median ms to load and fold an aggregate of 1,000 events."""
     from _ours_aggregate import look
@@ -115,7 +139,9 @@ async def orkestra_load(app: object) -> float:
 
 def main(side: str, job: str) -> None:
     """Runs one job of one side and prints its figure."""
-    if side == "orkestra":
+    if side == "orkestra" and job == "command-wait":
+        value = orkestra_wait()
+    elif side == "orkestra":
         value = asyncio.run(orkestra(job))
     else:
         shop = EventsourcingShop()

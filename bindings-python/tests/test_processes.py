@@ -218,6 +218,32 @@ def test_multiprocessing_shares_the_file(sqlite: str) -> None:
     app.close().wait()
 
 
+def test_fork_multiprocessing_workers_say_so_or_work(sqlite: str) -> None:
+    used, fresh = shop(sqlite), shop()
+    used.add_types(OrderPlaced)
+    used.store.append("s", [OrderPlaced(order_id="o-1")]).wait()
+    context = multiprocessing.get_context("fork")
+
+    for _ in range(5):
+        answers = context.SimpleQueue()
+        worker = context.Process(target=_use_both, args=(used, fresh, answers))
+        worker.start()
+        worker.join(25)
+        assert worker.exitcode == 0
+        assert answers.get() == ("ForkedError", True)
+    used.close().wait()
+
+
+def _use_both(
+    used: Orkestra, fresh: Orkestra, answers: multiprocessing.SimpleQueue[Any]
+) -> None:
+    try:
+        used.store.append("s", []).wait(5)
+    except ForkedError as error:
+        done = fresh.dispatch(ORDER).wait(5)
+        answers.put((type(error).__name__, "id" in done))
+
+
 def test_fork_the_error_names_the_parent() -> None:
     assert ForkedError.code == "ORK_APP_FORKED"
 
