@@ -58,6 +58,7 @@ async fn looking_for_more_acknowledges_nothing(store: Arc<Store>) {
     let batch = first.next().await.unwrap();
     assert!(first.try_next().await.unwrap().is_none());
     assert_eq!(place(&app).await, None);
+    first.release().await.unwrap();
 
     let again = from_origin(&app).next().await.unwrap();
     first.ack(batch.position).await.unwrap();
