@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 LONG = 1_000
 SHORT = 10
-AGGREGATES = 500
+# So many that none grows by more than a few events, however fast the side is.
+AGGREGATES = 5_000
 LOADS_SECONDS = 1.5
 COMMANDS_SECONDS = 2.0
 
