@@ -56,6 +56,7 @@ import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import type { Call, Route } from "./route.js";
 import type { Health, Logger, OrkestraOptions } from "./settings.js";
+import { either } from "./signals.js";
 import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
 
@@ -359,7 +360,7 @@ export class Orkestra {
     const late = new AbortController();
     const over = new AbortController();
     const limit = this.#origin.clock.sleep(timeoutMs, over.signal).then(() => late.abort());
-    const signal = halted === undefined ? late.signal : AbortSignal.any([late.signal, halted]);
+    const signal = halted === undefined ? late.signal : either(late.signal, halted);
     await this.#bridge.run(() => this.#stores.caughtUp(reader, position), { signal });
     const { aborted } = signal;
     over.abort();

@@ -8,6 +8,7 @@ import type { Start } from "./handlers.js";
 import { attempt, type NativeStores, type NativeSubscription, native } from "./native.js";
 import { type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
 import type { Registry } from "./registry.js";
+import { either } from "./signals.js";
 
 /** How a subscription reads. */
 export interface SubscribeOptions {
@@ -69,7 +70,7 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
       batch_size: batchSize,
     });
     this.#host = host;
-    this.#signal = signal === undefined ? host.closing : AbortSignal.any([signal, host.closing]);
+    this.#signal = signal === undefined ? host.closing : either(signal, host.closing);
     this.#native = attempt(() => new native.Subscription(host.stores, host.registry.native, json));
   }
 
