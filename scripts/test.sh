@@ -20,7 +20,8 @@ test_python() {
     must "build the Python package" python_package fast
     step "mypy" "$VENV/bin/mypy"
     step "stubtest" stubtest
-    step "pyright" node_tool pyright --warnings
+    # Named, as pyright would take a configuration from a folder above before ours.
+    step "pyright" node_tool pyright --warnings -p pyproject.toml
     step "pytest" "$PYTHON" -m pytest -q
 }
 
