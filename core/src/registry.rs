@@ -107,7 +107,7 @@ impl Registry {
     /// An empty registry of the app `name`. `app_prefix` is dotted; `None` means the camelised name, empty means none.
     ///
     /// # Errors
-    /// [`BusError::InvalidHandler`] is never returned here; [`MessageError::InvalidTypeName`] if the name or the prefix cannot name anything.
+    /// [`MessageError::InvalidTypeName`] if the name or the prefix cannot name anything.
     pub fn new(name: &str, app_prefix: Option<&str>) -> Result<Self, MessageError> {
         let refuse = |reason: &str| {
             Err(MessageError::InvalidTypeName {

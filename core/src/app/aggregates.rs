@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     CommandSet, EventSet, Orkestra, Reject,
-    context::{Handling, Stamping},
+    context::{Handling, Stamping, stamping_options},
     handler::HandlerError,
 };
 use crate::{
@@ -136,17 +136,9 @@ impl<A: Aggregate> std::fmt::Debug for Execute<A> {
 }
 
 impl<A: Aggregate> Execute<A> {
-    /// The command's id, a UUID: the same id again appends nothing and gives the recorded answer.
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.stamping.id = Some(id.into());
-        self
-    }
-
-    /// Who acts.
-    pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
-        self.stamping.fields.actor_id = Some(actor_id.into());
-        self
-    }
+    stamping_options!(
+        "The command's id, a UUID: the same id again appends nothing and gives the recorded answer."
+    );
 }
 
 impl<A: Aggregate> IntoFuture for Execute<A> {

@@ -112,3 +112,39 @@ impl Stamping {
         Ok((id, metadata))
     }
 }
+
+/// The options that every sender has, for a builder with the field `stamping`.
+macro_rules! stamping_options {
+    ($id:literal) => {
+        #[doc = $id]
+        pub fn id(mut self, id: impl Into<String>) -> Self {
+            self.stamping.id = Some(id.into());
+            self
+        }
+
+        /// Who acts: 1 to 255 characters.
+        pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
+            self.stamping.fields.actor_id = Some(actor_id.into());
+            self
+        }
+
+        /// What kind of actor: a lower-case word. Default `system`.
+        pub fn actor_type(mut self, actor_type: impl Into<String>) -> Self {
+            self.stamping.fields.actor_type = Some(actor_type.into());
+            self
+        }
+
+        /// Where it comes from: 1 to 255 characters.
+        pub fn source(mut self, source: impl Into<String>) -> Self {
+            self.stamping.fields.source = Some(source.into());
+            self
+        }
+
+        /// The chain that it belongs to. Default: the one of the message being handled, else a new one.
+        pub fn correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
+            self.stamping.fields.correlation_id = Some(correlation_id.into());
+            self
+        }
+    };
+}
+pub(super) use stamping_options;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Command, Envelope, HandlerError, Next, Orkestra,
-    context::{Handling, Stamping, inherited},
+    context::{Handling, Stamping, inherited, stamping_options},
     deliver::Parcel,
     handler::{Answer, Inbound},
 };
@@ -40,35 +40,7 @@ pub struct Dispatch<C> {
 }
 
 impl<C: Command> Dispatch<C> {
-    /// The command's id, a UUID. Default: a new one.
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.stamping.id = Some(id.into());
-        self
-    }
-
-    /// Who acts.
-    pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
-        self.stamping.fields.actor_id = Some(actor_id.into());
-        self
-    }
-
-    /// What kind of actor: a lower-case word. Default `system`.
-    pub fn actor_type(mut self, actor_type: impl Into<String>) -> Self {
-        self.stamping.fields.actor_type = Some(actor_type.into());
-        self
-    }
-
-    /// Where the command comes from.
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.stamping.fields.source = Some(source.into());
-        self
-    }
-
-    /// The chain that the command belongs to. Default: the one of the message being handled, else a new one.
-    pub fn correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
-        self.stamping.fields.correlation_id = Some(correlation_id.into());
-        self
-    }
+    stamping_options!("The command's id, a UUID. Default: a new one.");
 
     /// Retries, whatever the handler says.
     pub fn max_retries(mut self, max_retries: u32) -> Self {

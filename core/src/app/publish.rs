@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Envelope, Event, Next, Orkestra,
-    context::{Handling, Stamping, current},
+    context::{Handling, Stamping, current, stamping_options},
     deliver::{Attempt, Parcel},
     handler::Inbound,
     typed::encode,
@@ -39,29 +39,9 @@ pub struct Publish<E> {
 }
 
 impl<E: Event> Publish<E> {
-    /// The event's id, a UUID. Default: a new one, or derived from the command being handled.
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.stamping.id = Some(id.into());
-        self
-    }
-
-    /// Who acts.
-    pub fn actor_id(mut self, actor_id: impl Into<String>) -> Self {
-        self.stamping.fields.actor_id = Some(actor_id.into());
-        self
-    }
-
-    /// Where the event comes from.
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.stamping.fields.source = Some(source.into());
-        self
-    }
-
-    /// The chain that the event belongs to.
-    pub fn correlation_id(mut self, correlation_id: impl Into<String>) -> Self {
-        self.stamping.fields.correlation_id = Some(correlation_id.into());
-        self
-    }
+    stamping_options!(
+        "The event's id, a UUID. Default: a new one, or derived from the command being handled."
+    );
 }
 
 impl<E: Event> IntoFuture for Publish<E> {

@@ -188,10 +188,7 @@ impl EventStatus {
         }
     }
 
-    /// The status that follows from the handlers' states, once published.
-    ///
-    /// A handler that failed an attempt and waits for its retry is pending; until then the others decide with [`HandlerState::Failed`] as
-    /// the caller reports it.
+    /// The status that follows from the handlers' states, once published. A handler that waits for its retry is pending.
     pub fn of(states: impl IntoIterator<Item = HandlerState>) -> Self {
         let (mut failed, mut done) = (0, 0);
         for state in states {

@@ -4,7 +4,6 @@ mod envelope;
 mod error;
 mod metadata;
 mod payload;
-mod upcast;
 pub mod wire;
 
 use std::sync::Arc;
@@ -17,7 +16,6 @@ pub use error::MessageError;
 pub(crate) use metadata::shorten;
 pub use metadata::{ActorType, LinkId, MAX_ID_CHARS, Metadata, MetadataFields, parse_message_id};
 pub use payload::{DEFAULT_MAX_PAYLOAD_BYTES, MAX_DEPTH, PayloadLimits};
-pub use upcast::{Upcast, Upcasters};
 
 use crate::clock::Timestamp;
 

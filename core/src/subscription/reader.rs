@@ -41,24 +41,6 @@ pub enum Poison {
     Stop,
 }
 
-impl Poison {
-    /// `park`, `skip` or `stop`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Park => "park",
-            Self::Skip => "skip",
-            Self::Stop => "stop",
-        }
-    }
-
-    /// The policy of that word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Park, Self::Skip, Self::Stop]
-            .into_iter()
-            .find(|p| p.as_str() == word)
-    }
-}
-
 /// How a subscription reads.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
