@@ -6,17 +6,20 @@ at_least() {
     [ "$(printf '%s\n%s\n' "$1" "${2#v}" | sort -V | head -n 1)" = "$1" ]
 }
 
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
 # system_packages PACKAGE...: from Debian's packages, as root or with sudo.
 system_packages() {
-    local as_root=()
-    command -v apt-get >/dev/null || die "please install: $*"
-    if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "please install, as root: apt-get install $*"
-        as_root=(sudo)
-    fi
+    may_install "$@"
     say "install $* (apt-get)"
-    "${as_root[@]}" apt-get update -q
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+may_install() {
+    command -v apt-get >/dev/null || die "please install: $*"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "please install, as root: apt-get install $*"
 }
 
 need_cc() {
@@ -85,4 +88,23 @@ need_node() {
         done
     fi
     export PATH=$own:$PATH
+}
+
+# RabbitMQ: Debian's package, for the nodes of scripts/rabbitmq.sh. Its service is not started, now or at the next boot.
+need_rabbitmq() {
+    local policy=/usr/sbin/policy-rc.d own="" status=0
+    if [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v openssl >/dev/null; then
+        return
+    fi
+    may_install rabbitmq-server openssl
+    if [ ! -e $policy ]; then
+        # Debian asks this program whether a service that was just installed may start: 101 means no.
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod 755 $policy
+        own=1
+    fi
+    system_packages rabbitmq-server openssl || status=$?
+    [ -z "$own" ] || as_root rm -f $policy
+    [ "$status" = 0 ] || die "RabbitMQ could not be installed"
+    ! command -v systemctl >/dev/null || as_root systemctl disable --quiet rabbitmq-server || true
 }

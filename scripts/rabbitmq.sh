@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# A private RabbitMQ node in a folder, from Debian's package: own name, cookie, ports, data and port mapper (epmd), on
+# loopback only. It never meets a node that runs on the machine, and Debian's service is neither used nor started.
+#
+#   scripts/rabbitmq.sh start FOLDER PORT [OWNER]   AMQP on PORT, TLS on PORT + 1; PORT + 10000 and + 10001 are Erlang's.
+#                                                   Does nothing when that node runs; takes over what a killed run left.
+#                                                   With OWNER, a process id: removed by itself when that process ends.
+#   scripts/rabbitmq.sh stop FOLDER                 in order, data kept: the next start has the queues and messages again
+#   scripts/rabbitmq.sh kill FOLDER                 as a power cut does
+#   scripts/rabbitmq.sh remove FOLDER               kill, and delete the folder
+#   scripts/rabbitmq.sh ctl FOLDER ARGUMENT...      rabbitmqctl (takes half a second or more)
+#   scripts/rabbitmq.sh eval FOLDER ERLANG          evaluates expressions in the node (takes milliseconds), such as
+#                                                   'rabbit_alarm:get_alarms().'
+#
+# User and password are guest. FOLDER/tls holds ca.pem, server.pem, client.pem and the keys server.key, client.key.
+caller=$PWD
+source "$(dirname "$0")/lib.sh"
+source scripts/tools.sh
+
+BIN=/usr/lib/rabbitmq/bin
+# What a start may take; a loaded machine is slow.
+PATIENCE=60
+
+# names FOLDER: what belongs to the node in this folder.
+names() {
+    case $1 in /*) folder=$1 ;; *) folder=$caller/$1 ;; esac
+    [ -r "$folder/port" ] || return 1
+    port=$(cat "$folder/port")
+    node=orkestra-$port@localhost
+    # The environment of every Erlang program here. HOME is where it looks for the cookie.
+    settings=(
+        HOME="$folder"
+        LC_ALL=C.UTF-8
+        ERL_EPMD_ADDRESS=127.0.0.1
+        ERL_EPMD_PORT=$((port + (port < 45000 ? 10000 : -10000)))
+        RABBITMQ_DIST_PORT=$((port + (port < 45000 ? 10001 : -10001)))
+        RABBITMQ_NODENAME="$node"
+        RABBITMQ_CONF_ENV_FILE=/dev/null
+        RABBITMQ_CONFIG_FILE="$folder/rabbitmq.conf"
+        RABBITMQ_ADVANCED_CONFIG_FILE="$folder/advanced.config"
+        RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins"
+        RABBITMQ_MNESIA_BASE="$folder/data"
+        RABBITMQ_LOG_BASE="$folder/log"
+        # The word by which `ours` knows the node among the processes.
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-orkestra $(cat "$folder/id")"
+        # rabbitmqctl is a node that listens, on few ports, unless told not to.
+        RABBITMQ_CTL_ERL_ARGS="-dist_listen false"
+    )
+}
+
+# ours NAME WORDS: the process id in FOLDER/NAME.pid is alive and its command line has the words, so it is no other
+# process that got the number of a dead one.
+ours() {
+    local pid
+    pid=$(cat "$folder/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
+        ps -ww -o args= -p "$pid" 2>/dev/null | grep -qF -- "$2"
+}
+
+# end NAME WORDS SIGNAL...: sends the signals until the process is gone, ten seconds each.
+end() {
+    local name=$1 words=$2 signal tick
+    shift 2
+    for signal; do
+        ours "$name" "$words" || break
+        kill "-$signal" "$(cat "$folder/$name.pid")" 2>/dev/null || true
+        for ((tick = 0; tick < 500; tick++)); do
+            ours "$name" "$words" || break
+            sleep 0.02
+        done
+    done
+    rm -f "$folder/$name.pid"
+}
+
+end_all() {
+    end owner "$folder/owner" TERM
+    end node "-orkestra $(cat "$folder/id")" "$@"
+    end epmd "$folder/epmd" TERM KILL
+}
+
+# answers PORT: somebody listens there.
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+evaluate() { env "${settings[@]}" erl_call -c "$(cat "$folder/.erlang.cookie")" -n "$node" "$@"; }
+
+ready() {
+    [ "$(evaluate -a 'rabbit is_running []' 2>/dev/null)" = true ] && answers "$port" && answers $((port + 1))
+}
+
+# certificates: an authority of our own, and what it signed for the server and for a client.
+certificates() {
+    local name
+    [ ! -e "$folder/tls/client.pem" ] || return 0
+    mkdir -p "$folder/tls"
+    (
+        cd "$folder/tls"
+        key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650)
+        openssl req -x509 "${key[@]}" -keyout ca.key -out ca.pem -subj "/CN=Orkestra's test authority" \
+            -addext keyUsage=critical,keyCertSign
+        for name in server client; do
+            openssl req -x509 "${key[@]}" -CA ca.pem -CAkey ca.key -keyout $name.key -out $name.pem \
+                -subj "/CN=orkestra-$name" -addext basicConstraints=critical,CA:FALSE \
+                -addext extendedKeyUsage=${name}Auth -addext subjectAltName=DNS:localhost,IP:127.0.0.1
+        done
+    ) 2>"$folder/openssl.log" || die "openssl failed: $(cat "$folder/openssl.log")"
+}
+
+write_folder() {
+    mkdir -p "$folder/data" "$folder/log"
+    chmod 700 "$folder"
+    printf '%s\n' "$1" >"$folder/port"
+    [ -e "$folder/id" ] || openssl rand -hex 8 >"$folder/id"
+    if [ ! -e "$folder/.erlang.cookie" ]; then
+        openssl rand -hex 16 >"$folder/.erlang.cookie"
+        chmod 400 "$folder/.erlang.cookie"
+    fi
+    # No plugins: none is needed, and each costs start-up time. A fresh node enables all feature flags by itself, so
+    # also `stream_queue`, which dead-lettering at least once needs.
+    echo '[].' >"$folder/enabled_plugins"
+    certificates
+    cat >"$folder/rabbitmq.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:$1
+listeners.ssl.1 = 127.0.0.1:$(($1 + 1))
+ssl_options.cacertfile = $folder/tls/ca.pem
+ssl_options.certfile = $folder/tls/server.pem
+ssl_options.keyfile = $folder/tls/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+loopback_users.guest = true
+heartbeat = 30
+disk_free_limit.absolute = 50MB
+log.console = false
+CONF
+}
+
+start() {
+    local taken
+    [[ $2 =~ ^[0-9]+$ ]] && [ "$2" -gt 1023 ] && [ "$2" -lt 55534 ] ||
+        die "PORT is a number from 1024 to 55533, not '$2'"
+    need_rabbitmq
+    if names "$1"; then
+        if [ "$port" = "$2" ] && ready; then
+            watch "${3:-}"
+            return
+        fi
+        end_all KILL
+        # A name has its port in it, and the data the name.
+        [ "$port" = "$2" ] || rm -rf "$folder/data"
+    fi
+    for taken in "$2" $(($2 + 1)); do
+        ! answers "$taken" || die "port $taken is taken by another process"
+    done
+    mkdir -p "$1"
+    folder=$(cd "$1" && pwd)
+    write_folder "$2"
+    names "$folder"
+    # Erlang would start one that stays. The path is the word by which `ours` knows it.
+    ln -sf "$(command -v epmd)" "$folder/epmd"
+    env "${settings[@]}" setsid "$folder/epmd" </dev/null >/dev/null 2>&1 &
+    echo $! >"$folder/epmd.pid"
+    # `detached` makes Debian's script become the node instead of its parent.
+    env "${settings[@]}" detached=1 setsid "$BIN/rabbitmq-server" </dev/null >"$folder/log/start.log" 2>&1 &
+    echo $! >"$folder/node.pid"
+    await
+    watch "${3:-}"
+}
+
+await() {
+    local pid deadline=$((SECONDS + PATIENCE))
+    pid=$(cat "$folder/node.pid")
+    until ready; do
+        if ! kill -0 "$pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
+            tail -n 20 "$folder/log/start.log" "$folder/log/$node.log" >&2 2>/dev/null || true
+            end_all KILL
+            die "RabbitMQ did not start on port $port"
+        fi
+        sleep 0.05
+    done
+}
+
+# watch OWNER: a process that removes the node when the process OWNER is gone.
+watch() {
+    end owner "$folder/owner" TERM
+    [ -n "$1" ] || return 0
+    ln -sf "$(command -v bash)" "$folder/owner"
+    setsid "$folder/owner" -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -f "$3/owner.pid"; exec "$2" remove "$3"' \
+        owner "$1" "$ROOT/scripts/rabbitmq.sh" "$folder" </dev/null >/dev/null 2>&1 &
+    echo $! >"$folder/owner.pid"
+}
+
+usage() {
+    sed -n '2,/^caller/s/^# \{0,1\}//p' "$ROOT/scripts/rabbitmq.sh" >&2
+    exit 2
+}
+
+[ $# -ge 2 ] || usage
+command=$1
+shift
+case $command in
+start)
+    [ $# -ge 2 ] || usage
+    case $1 in /*) folder=$1 ;; *) folder=$caller/$1 ;; esac
+    start "$folder" "${@:2}"
+    ;;
+stop | kill | remove)
+    names "$1" || exit 0
+    case $command in
+    stop) end_all TERM KILL ;;
+    kill) end_all KILL ;;
+    remove) end_all KILL && rm -rf "$folder" ;;
+    esac
+    ;;
+ctl | eval)
+    names "$1" && ours node "-orkestra $(cat "$folder/id")" || die "no node runs in $1"
+    shift
+    case $command in
+    ctl) env "${settings[@]}" "$BIN/rabbitmqctl" --quiet "$@" ;;
+    eval) evaluate -e <<<"$*" && echo ;;
+    esac
+    ;;
+*) usage ;;
+esac
