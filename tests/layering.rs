@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!                      app   error
-//!  aggregate subscription delivery registry      adapters/*
+//!  aggregate broker outbox subscription      adapters/*
+//!                 delivery  registry
 //!                         ports
 //!       message   topic   retry   clock   code   telemetry
 //! ```
@@ -33,13 +34,11 @@ const ROWS: &[Row] = &[
         sideways: false,
     },
     Row {
-        modules: &[
-            "aggregate",
-            "subscription",
-            "delivery",
-            "registry",
-            "adapters",
-        ],
+        modules: &["delivery", "registry"],
+        sideways: false,
+    },
+    Row {
+        modules: &["aggregate", "broker", "outbox", "subscription", "adapters"],
         sideways: false,
     },
     Row {

@@ -73,7 +73,7 @@ fn open(kind: &str) -> Result<Services, Box<dyn Error>> {
         "sqlite" => format!("sqlite:{}", work_file("ours.db").display()),
         _ => return Err(format!("no store is called `{kind}`").into()),
     });
-    Ok(Plan::new(settings)?.open()?)
+    Ok(Plan::new(settings)?.open("bench")?)
 }
 
 async fn appender(

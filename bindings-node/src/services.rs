@@ -66,16 +66,16 @@ impl NodeStores {
         i64::try_from(self.plan.limits.max_bytes).unwrap_or(i64::MAX)
     }
 
-    /// Opens the adapters, away from the JavaScript thread: a disk may be slow.
+    /// Opens the adapters for the app of that underscored name, away from the JavaScript thread: a disk may be slow.
     #[napi]
-    pub fn open(&self) -> napi::Result<Started> {
+    pub fn open(&self, app: String) -> napi::Result<Started> {
         let plan = self.plan.clone();
         let opened = Rc::clone(&self.opened);
         self.spawner.start(async move {
             let services = if plan.is_memory_only() {
-                plan.open()?
+                plan.open(&app)?
             } else {
-                away(move || plan.open()).await?
+                away(move || plan.open(&app)).await?
             };
             *opened.borrow_mut() = Some(services);
             Ok::<_, Error>(None)

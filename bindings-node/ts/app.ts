@@ -415,7 +415,7 @@ export class Orkestra {
 
   async #start(): Promise<this> {
     if (this.#status === "closed") throw this.#closedError();
-    await this.#bridge.run(() => this.#stores.open());
+    await this.#bridge.run(() => this.#stores.open(this.#registry.native.app));
     const host = {
       ...this.#subscriptionHost(),
       bus: this.#bus,

@@ -13,7 +13,8 @@ export type DeadLetterReason =
   | "retries_exhausted"
   | "not_retryable"
   | "undecodable"
-  | "crash_limit";
+  | "crash_limit"
+  | "broker";
 
 /** A message given up on, for one handler. */
 export interface DeadLetter {

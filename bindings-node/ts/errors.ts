@@ -303,6 +303,56 @@ export class DispatchTimeoutError extends BusError {
   };
 }
 
+/** The broker is away, or did not confirm in time. What was published may have been accepted all the same. */
+export class BusUnavailableError extends BusError {
+  static override readonly code: string = "ORK_BUS_UNAVAILABLE";
+  static override readonly transient: boolean = true;
+  declare readonly details: {
+    readonly reason: string;
+  };
+}
+
+/** The broker refuses us: wrong user or password, no such virtual host, no permission. */
+export class AccessRefusedError extends BusError {
+  static override readonly code: string = "ORK_BUS_ACCESS_REFUSED";
+  declare readonly details: {
+    readonly what: string;
+    readonly reason: string;
+  };
+}
+
+/** A queue or an exchange exists with other arguments than ours. */
+export class TopologyMismatchError extends BusError {
+  static override readonly code: string = "ORK_BUS_TOPOLOGY_MISMATCH";
+  declare readonly details: {
+    readonly resource: string;
+    readonly difference: string;
+  };
+}
+
+/** A queue or an exchange is not there and may not be declared. */
+export class TopologyMissingError extends BusError {
+  static override readonly code: string = "ORK_BUS_TOPOLOGY_MISSING";
+  declare readonly details: {
+    readonly resource: string;
+  };
+}
+
+/** The broker takes no message of this size. */
+export class MessageTooLargeError extends BusError {
+  static override readonly code: string = "ORK_BUS_MESSAGE_TOO_LARGE";
+  declare readonly details: {
+    readonly topic: string;
+    readonly bytes: number;
+    readonly reason: string;
+  };
+}
+
+/** The bus has been closed. */
+export class BusClosedError extends BusError {
+  static override readonly code: string = "ORK_BUS_CLOSED";
+}
+
 /** What can go wrong with a store. */
 export class StoreError extends OrkestraError {}
 
@@ -631,6 +681,12 @@ const CLASSES: readonly ErrorClass[] = [
   HandlerError,
   HandlerTimeoutError,
   DispatchTimeoutError,
+  BusUnavailableError,
+  AccessRefusedError,
+  TopologyMismatchError,
+  TopologyMissingError,
+  MessageTooLargeError,
+  BusClosedError,
   RevisionConflictError,
   DuplicateEventError,
   InvalidStreamNameError,

@@ -44,7 +44,7 @@ export interface NativeDelivery {
 export interface NativeStores {
   readonly memoryOnly: boolean;
   readonly maxPayloadBytes: number;
-  open(): Started;
+  open(app: string): Started;
   close(): Started;
   append(json: string): Started;
   appendMany(json: string): Started;

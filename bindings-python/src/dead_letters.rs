@@ -79,7 +79,7 @@ impl DeadLetter {
         self.0.requeueable
     }
 
-    /// `retries_exhausted`, `not_retryable`, `undecodable` or `crash_limit`.
+    /// `retries_exhausted`, `not_retryable`, `undecodable`, `crash_limit` or `broker`.
     #[getter]
     fn reason(&self) -> &'static str {
         self.0.reason.as_str()

@@ -49,6 +49,11 @@ pub(crate) struct Registry(pub(crate) Arc<Inner>);
 static NAMES: PyOnceLock<(Py<PyTuple>, Py<PyString>)> = PyOnceLock::new();
 
 impl Inner {
+    /// The app's name, underscored.
+    pub(crate) fn app(&self) -> String {
+        self.core.read().app().to_owned()
+    }
+
     /// The filter of a handler's subscription.
     pub(crate) fn filter_for(&self, handler: usize) -> TypeFilter {
         self.core.read().filter_for(HandlerIndex(handler))

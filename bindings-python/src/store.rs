@@ -73,8 +73,9 @@ impl Plan {
 
     /// Opens the adapters. This may block on the disk.
     fn open(&self, py: Python<'_>, registry: &Registry) -> PyResult<Services> {
+        let app = registry.0.app();
         let core = py
-            .detach(|| self.0.open())
+            .detach(|| self.0.open(&app))
             .map_err(|error| errors::raise(&error))?;
         Ok(Services {
             core,

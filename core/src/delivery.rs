@@ -83,6 +83,20 @@ impl Delivery {
         }
     }
 
+    /// The same for a message that comes back: `attempts` have begun before, `failures` of them used up a retry.
+    #[must_use]
+    pub fn resumed(
+        mut self,
+        attempts: u32,
+        failures: u32,
+        first_failed_at: Option<Timestamp>,
+    ) -> Self {
+        self.attempts = attempts;
+        self.failures = failures;
+        self.first_failed_at = first_failed_at;
+        self
+    }
+
     /// Begins an attempt and returns its 1-based number.
     pub fn begin(&mut self) -> u32 {
         self.attempts = self.attempts.saturating_add(1);
@@ -92,6 +106,16 @@ impl Delivery {
     /// Attempts so far.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Attempts that used up a retry.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// When the first attempt failed, `None` before that.
+    pub fn first_failed_at(&self) -> Option<Timestamp> {
+        self.first_failed_at
     }
 
     /// The attempt failed. `error_types` are the names of the error's type and its base types, its own first; `errors` the error and its causes,

@@ -49,8 +49,8 @@
 //! |---|---|
 //! | [`message`], [`topic`], [`retry`], [`clock`] | data and rules, no I/O |
 //! | [`ports`] | the traits of stores, and their errors |
-//! | [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
-//! | [`adapters`] | memory and SQLite behind the ports |
+//! | [`broker`], [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
+//! | [`adapters`] | memory, SQLite and RabbitMQ behind the ports |
 //! | [`telemetry`] | names of spans, and where they go |
 //! | `testing` (feature `testing`) | conformance suites, given / when / then |
 #![forbid(unsafe_code)]
@@ -59,6 +59,7 @@ pub mod adapters;
 pub mod aggregate;
 mod app;
 pub mod background;
+pub mod broker;
 pub mod clock;
 pub mod code;
 pub mod delivery;
@@ -74,7 +75,7 @@ pub mod testing;
 pub mod topic;
 
 pub use app::{
-    Aggregate, AggregateAnswer, Answer, Backend, Builder, Command, CommandSet, Context,
+    Aggregate, AggregateAnswer, Answer, Backend, Builder, BusBackend, Command, CommandSet, Context,
     DEFAULT_STORE, DeadLetters, Dispatch, Envelope, Event, EventSet, Execute, HandlerError,
     Message, Middleware, MiddlewareFuture, Next, Orkestra, Outcome, Plan, Publish, Published,
     Reject, RetryAfter, Sent, Services, Settings, decode, decode_event, encode, spec_of,

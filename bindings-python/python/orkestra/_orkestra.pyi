@@ -328,7 +328,9 @@ class DeadLetter:
     @property
     def reason(
         self,
-    ) -> Literal["retries_exhausted", "not_retryable", "undecodable", "crash_limit"]:
+    ) -> Literal[
+        "retries_exhausted", "not_retryable", "undecodable", "crash_limit", "broker"
+    ]:
         """Why it was given up."""
     @property
     def errors(self) -> list[dict[str, str]]:

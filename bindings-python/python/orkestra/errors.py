@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AccessRefusedError",
     "AggregateError",
     "AlreadyStartedError",
     "AppError",
+    "BusClosedError",
     "BusError",
+    "BusUnavailableError",
     "CannotOpenStoreError",
     "CheckpointBehindError",
     "CheckpointMismatchError",
@@ -46,6 +49,7 @@ __all__ = [
     "InvalidUrlError",
     "MalformedError",
     "MessageError",
+    "MessageTooLargeError",
     "MissingFieldError",
     "NewerSchemaError",
     "NoDeadLetterError",
@@ -71,6 +75,8 @@ __all__ = [
     "TooDeepError",
     "TooLargeError",
     "TopicConflictError",
+    "TopologyMismatchError",
+    "TopologyMissingError",
     "UnexpectedCommandError",
     "UnknownEventError",
     "WaitInLoopError",
@@ -332,6 +338,58 @@ class DispatchTimeoutError(BusError):
     transient = True
     topic: str
     seconds: float
+
+
+class BusUnavailableError(BusError):
+    """The broker is away, or did not confirm in time.
+
+    What was being published may have been accepted all the same.
+    """
+
+    code = "ORK_BUS_UNAVAILABLE"
+    transient = True
+    reason: str
+
+
+class AccessRefusedError(BusError):
+    """The broker refuses us.
+
+    Wrong user or password, no such virtual host, or no permission.
+    """
+
+    code = "ORK_BUS_ACCESS_REFUSED"
+    what: str
+    reason: str
+
+
+class TopologyMismatchError(BusError):
+    """A queue or an exchange exists with other arguments than ours."""
+
+    code = "ORK_BUS_TOPOLOGY_MISMATCH"
+    resource: str
+    difference: str
+
+
+class TopologyMissingError(BusError):
+    """A queue or an exchange is not there and may not be declared."""
+
+    code = "ORK_BUS_TOPOLOGY_MISSING"
+    resource: str
+
+
+class MessageTooLargeError(BusError):
+    """The broker takes no message of this size."""
+
+    code = "ORK_BUS_MESSAGE_TOO_LARGE"
+    topic: str
+    bytes: int
+    reason: str
+
+
+class BusClosedError(BusError):
+    """The bus has been closed."""
+
+    code = "ORK_BUS_CLOSED"
 
 
 class StoreError(OrkestraError):

@@ -431,7 +431,7 @@ impl Builder {
             );
         }
         let plan = Plan::new(self.settings)?;
-        let services = plan.open()?;
+        let services = plan.open(registry.app())?;
         let app = Orkestra {
             inner: Arc::new(Inner {
                 name: self.name,

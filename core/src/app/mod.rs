@@ -37,7 +37,7 @@ pub use dispatch::{Dispatch, Sent};
 pub use handler::{Answer, HandlerError, Reject, RetryAfter};
 pub use middleware::{Envelope, Middleware, MiddlewareFuture, Next};
 pub use publish::{Publish, Published};
-pub use services::{Backend, DEFAULT_STORE, Plan, Services, Settings};
+pub use services::{Backend, BusBackend, DEFAULT_STORE, Plan, Services, Settings};
 pub use typed::{
     Command, CommandSet, Event, EventSet, Message, decode, decode_event, encode, spec_of,
 };

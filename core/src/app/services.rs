@@ -2,15 +2,18 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+#[cfg(feature = "rabbitmq")]
+use crate::adapters::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 #[cfg(feature = "sqlite")]
 use crate::adapters::sqlite::{SqliteConfig, SqliteStore};
 use crate::{
     AppError, Error,
     adapters::memory::MemoryStore,
     background::Background,
+    broker::Broker,
     clock::{Clock, IdSource, SystemClock, SystemIds},
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
-    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
+    ports::{Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
     subscription::{Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
@@ -22,7 +25,7 @@ pub const DEFAULT_STORE: &str = "sqlite:orkestra.db";
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Settings {
-    /// `memory:`, the default and the only bus of this release.
+    /// `memory:`, the default, or `amqp[s]://user:password@host:port/vhost?…` for RabbitMQ.
     pub bus: Option<String>,
     /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
@@ -38,7 +41,17 @@ pub struct Settings {
     pub telemetry: Telemetry,
 }
 
-/// What a URL names.
+/// What the bus's URL names.
+#[derive(Debug, Clone)]
+pub enum BusBackend {
+    /// `memory:`
+    Memory,
+    /// `amqp://…` or `amqps://…`
+    #[cfg(feature = "rabbitmq")]
+    Rabbitmq(Box<RabbitmqConfig>),
+}
+
+/// What a store's URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
     /// `memory:`
@@ -50,6 +63,8 @@ pub enum Backend {
 /// The checked settings: nothing is opened yet.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What carries messages between processes.
+    pub bus: BusBackend,
     /// Where events and snapshots go.
     pub store: Backend,
     /// Where checkpoints, leases and dead letters go; `None` for the store.
@@ -70,18 +85,11 @@ impl Plan {
     /// # Errors
     /// [`AppError::InvalidUrl`] names the setting and what is wrong with its URL; [`AppError::InvalidSetting`].
     pub fn new(settings: Settings) -> Result<Self, AppError> {
-        let bus = settings.bus.as_deref().unwrap_or("memory:");
-        if parse("bus", bus, true)? != Backend::Memory {
-            return Err(refuse("bus", bus, "expected memory:".into()));
-        }
-        let store = parse(
-            "store",
-            settings.store.as_deref().unwrap_or(DEFAULT_STORE),
-            false,
-        )?;
+        let bus = parse_bus(settings.bus.as_deref().unwrap_or("memory:"))?;
+        let store = parse("store", settings.store.as_deref().unwrap_or(DEFAULT_STORE))?;
         let state = match settings.state.as_deref() {
             None => None,
-            Some(url) => Some(parse("state", url, false)?).filter(|state| *state != store),
+            Some(url) => Some(parse("state", url)?).filter(|state| *state != store),
         };
         let max_bytes = settings
             .max_payload_bytes
@@ -93,6 +101,7 @@ impl Plan {
             });
         }
         Ok(Self {
+            bus,
             store,
             state,
             limits: PayloadLimits { max_bytes },
@@ -108,30 +117,71 @@ impl Plan {
 
     /// Whether nothing of the app outlives its process.
     pub fn is_memory_only(&self) -> bool {
-        self.store == Backend::Memory && matches!(self.state, None | Some(Backend::Memory))
+        !self.has_broker()
+            && self.store == Backend::Memory
+            && matches!(self.state, None | Some(Backend::Memory))
     }
 
-    /// Opens the adapters. This may block on the disk.
+    /// Whether messages go through a broker.
+    pub fn has_broker(&self) -> bool {
+        !matches!(self.bus, BusBackend::Memory)
+    }
+
+    /// Opens the adapters for the app of that (underscored) name. This may block on the disk; a broker is connected to when it is first needed.
     ///
     /// # Errors
     /// [`StoreError`](crate::ports::StoreError) of the adapter that could not be opened.
-    pub fn open(&self) -> Result<Services, Error> {
+    pub fn open(&self, app: &str) -> Result<Services, Error> {
         let store = Ports::open(&self.store, &self.clock)?;
         let state = match &self.state {
             None => store.clone(),
             Some(backend) => Ports::open(backend, &self.clock)?,
         };
+        let durable = *self.state.as_ref().unwrap_or(&self.store) != Backend::Memory;
+        let background = Background::default();
+        let broker = self.open_bus(app)?.map(|bus| {
+            Broker::new(
+                bus,
+                durable.then(|| Arc::clone(&state.dead_letters)),
+                Arc::clone(&self.clock),
+                Arc::clone(&self.ids),
+                background.clone(),
+            )
+        });
         Ok(Services {
             events: store.events,
             snapshots: store.snapshots,
             checkpoints: state.checkpoints,
             leases: state.leases,
             dead_letters: state.dead_letters,
-            background: Background::default(),
+            broker,
+            background,
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
         })
+    }
+
+    #[cfg(feature = "rabbitmq")]
+    fn open_bus(&self, app: &str) -> Result<Option<Arc<dyn Bus>>, Error> {
+        match &self.bus {
+            BusBackend::Memory => Ok(None),
+            BusBackend::Rabbitmq(config) => Ok(Some(Arc::new(RabbitmqBus::open(
+                (**config).clone(),
+                app,
+                Arc::clone(&self.clock),
+            )?))),
+        }
+    }
+
+    #[cfg(not(feature = "rabbitmq"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the shape of the other build"
+    )]
+    fn open_bus(&self, _app: &str) -> Result<Option<Arc<dyn Bus>>, Error> {
+        Ok(None)
     }
 }
 
@@ -148,6 +198,8 @@ pub struct Services {
     pub leases: Arc<dyn LeaseStore>,
     /// Messages given up on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// What carries messages between processes; `None` in process.
+    pub broker: Option<Broker>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The ids.
@@ -250,12 +302,26 @@ fn redact(url: &str) -> String {
     }
 }
 
-fn parse(setting: &str, url: &str, bus: bool) -> Result<Backend, AppError> {
-    let expected = if bus {
-        "memory:"
-    } else {
-        "memory: or sqlite:<path>"
-    };
+fn parse_bus(url: &str) -> Result<BusBackend, AppError> {
+    let expected = "expected memory: or amqp[s]://user:password@host:port/vhost";
+    match url.split_once(':') {
+        None => Err(refuse("bus", url, format!("{expected}, found no scheme"))),
+        Some(("memory", "")) => Ok(BusBackend::Memory),
+        Some(("memory", _)) => Err(refuse("bus", url, "expected nothing after memory:".into())),
+        #[cfg(feature = "rabbitmq")]
+        Some(("amqp" | "amqps", _)) => RabbitmqConfig::parse(url)
+            .map(|config| BusBackend::Rabbitmq(Box::new(config)))
+            .map_err(|reason| refuse("bus", url, reason)),
+        Some((other, _)) => Err(refuse(
+            "bus",
+            url,
+            format!("{expected}, found the scheme {other}"),
+        )),
+    }
+}
+
+fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
+    let expected = "memory: or sqlite:<path>";
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(refuse(
             setting,
@@ -270,7 +336,7 @@ fn parse(setting: &str, url: &str, bus: bool) -> Result<Backend, AppError> {
             url,
             "expected nothing after memory:".into(),
         )),
-        "sqlite" if !bus => {
+        "sqlite" => {
             // `sqlite:///var/x.db` is how other tools write an absolute path.
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.is_empty() || path == ":memory:" {
@@ -327,11 +393,11 @@ mod tests {
 
     #[test]
     fn a_wrong_url_names_its_setting_and_hides_its_password() {
-        let error = plan("amqp://guest:secret@localhost", "memory:")
+        let error = plan("amqq://guest:secret@localhost", "memory:")
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("bus: amqp://guest:***@localhost:"),
+            error.starts_with("bus: amqq://guest:***@localhost:"),
             "{error}"
         );
         assert!(!error.contains("secret"));

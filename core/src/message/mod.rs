@@ -4,6 +4,7 @@ mod envelope;
 mod error;
 mod metadata;
 mod payload;
+mod reply;
 pub mod wire;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use error::MessageError;
 pub(crate) use metadata::shorten;
 pub use metadata::{ActorType, LinkId, MAX_ID_CHARS, Metadata, MetadataFields, parse_message_id};
 pub use payload::{DEFAULT_MAX_PAYLOAD_BYTES, MAX_DEPTH, PayloadLimits};
+pub use reply::Reply;
 
 use crate::clock::Timestamp;
 

@@ -1,6 +1,180 @@
-//! What can go wrong between a sender and a handler.
+//! A broker between processes, and what can go wrong between a sender and a handler.
 
-use crate::code::coded_errors;
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    code::coded_errors,
+    message::MessageKind,
+    ports::{Inbox, RawMessage},
+    topic::Pattern,
+};
+
+/// The trace that a message belongs to, as W3C Trace Context and Baggage write it. Not checked here: nonsense is passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceContext {
+    /// `traceparent`.
+    pub traceparent: Option<Arc<str>>,
+    /// `tracestate`.
+    pub tracestate: Option<Arc<str>>,
+    /// `baggage`.
+    pub baggage: Option<Arc<str>>,
+}
+
+/// A message on its way to the broker.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Command or event.
+    pub kind: MessageKind,
+    /// The message's id: stays the same over retries and repeated publishing.
+    pub id: Uuid,
+    /// The topic: what routes it.
+    pub topic: Arc<str>,
+    /// The correlation id.
+    pub correlation_id: Arc<str>,
+    /// The body as on the wire.
+    pub body: Bytes,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// Retries that the sender wants.
+    pub max_retries: Option<u32>,
+    /// Its trace.
+    pub trace: TraceContext,
+}
+
+/// The queue of one handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerAddress {
+    /// Command or event.
+    pub kind: MessageKind,
+    /// The command's topic; not used for events.
+    pub topic: String,
+    /// `<app>.<handler>`.
+    pub handler: String,
+}
+
+/// What to consume.
+#[derive(Debug, Clone)]
+pub struct ConsumerSpec {
+    /// Whose queue.
+    pub address: HandlerAddress,
+    /// The topics and patterns that the handler takes.
+    pub patterns: Vec<Pattern>,
+    /// Calls at the same time.
+    pub concurrency: u32,
+    /// Messages in hand at most; `None` for the bus's own default. Never under `concurrency`.
+    pub prefetch: Option<u32>,
+}
+
+/// How one handler's consumer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerHealth {
+    /// `<app>.<handler>`.
+    pub handler: String,
+    /// The queue.
+    pub queue: String,
+    /// Whether the broker delivers to it now.
+    pub consuming: bool,
+    /// The last error, while it is not consuming.
+    pub error: Option<String>,
+}
+
+/// How the bus is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BusHealth {
+    /// Whether there is a connection now; a bus that nobody has used yet has none.
+    pub connected: bool,
+    /// Why the broker takes no messages now, for example a memory alarm.
+    pub blocked: Option<String>,
+    /// The last connection error, while there is no connection.
+    pub error: Option<String>,
+    /// Each consumer.
+    pub consumers: Vec<ConsumerHealth>,
+}
+
+/// A dead letter as it lies at the broker.
+#[derive(Debug, Clone)]
+pub struct BrokerLetter {
+    /// `<app>.<handler>` of the handler, as far as it is known.
+    pub handler: String,
+    /// The queue that it came from.
+    pub queue: String,
+    /// The topic.
+    pub topic: String,
+    /// Why it is here: our reason, or the broker's (`rejected`, `expired`, `maxlen`, `delivery_limit`).
+    pub reason: String,
+    /// The message as it came, with what our headers say of it.
+    pub message: RawMessage,
+}
+
+/// A broker between processes. Its futures need no runtime: they wait for wakers only.
+///
+/// A connection that is lost comes back by itself; what was being published meanwhile is published again with the same id.
+#[async_trait]
+pub trait Bus: Send + Sync + fmt::Debug {
+    /// Publishes `message` and waits until the broker has it safely. Messages sent one after another by one caller arrive in this order.
+    ///
+    /// Dropping the future may still publish.
+    ///
+    /// # Errors
+    /// [`BusError::NoHandler`] for a command that no queue takes; [`BusError::Unavailable`] (transient); [`BusError::MessageTooLarge`];
+    /// [`BusError::AccessRefused`]; [`BusError::Closed`].
+    async fn send(&self, message: Outgoing) -> Result<(), BusError>;
+
+    /// Sends a command and waits for the body of its answer, for as long as it takes. Dropping the future forgets it; the command is handled all
+    /// the same, and a late answer is dropped.
+    ///
+    /// # Errors
+    /// As [`Bus::send`].
+    async fn ask(&self, command: Outgoing) -> Result<Bytes, BusError>;
+
+    /// Declares a handler's queue and consumes it: when this returns, the broker delivers.
+    ///
+    /// # Errors
+    /// [`BusError::TopologyMismatch`], [`BusError::TopologyMissing`], [`BusError::AccessRefused`], [`BusError::Unavailable`], [`BusError::Closed`].
+    async fn consume(&self, spec: ConsumerSpec) -> Result<Inbox, BusError>;
+
+    /// Puts `message` into the queue of one handler alone, as a first attempt; the dead letter `entry` is what it was. It need not be a handler of
+    /// this process.
+    ///
+    /// # Errors
+    /// [`BusError::TopologyMissing`] if there is no such queue; as [`Bus::send`].
+    async fn requeue(
+        &self,
+        to: HandlerAddress,
+        message: Outgoing,
+        entry: Option<Uuid>,
+    ) -> Result<(), BusError>;
+
+    /// Dead letters that lie at the broker and belong to the app, at most `limit`, oldest first. They stay there.
+    ///
+    /// # Errors
+    /// As [`Bus::consume`].
+    async fn letters(&self, limit: usize) -> Result<Vec<BrokerLetter>, BusError>;
+
+    /// The same, in an inbox: each leaves the broker when it is settled as done, and stays when it is given back. The inbox ends with the last of
+    /// those that were there at the start, or after `limit`.
+    ///
+    /// # Errors
+    /// As [`Bus::consume`].
+    async fn drain_letters(&self, limit: usize) -> Result<Inbox, BusError>;
+
+    /// How the bus is, now.
+    fn health(&self) -> BusHealth;
+
+    /// Stops delivering: what lies in the inboxes unopened goes back to the broker, what hosts have in hand can still be settled.
+    ///
+    /// Returns when the broker has confirmed that nothing more comes.
+    async fn pause(&self);
+
+    /// Waits until what is in hand is settled, `deadline` at most, then closes the connections. Safe to call again.
+    async fn close(&self, deadline: Duration);
+}
 
 coded_errors! {
     /// What can go wrong between a sender and a handler.
@@ -85,5 +259,52 @@ coded_errors! {
             /// The limit in seconds.
             seconds: f64,
         } = "ORK_BUS_DISPATCH_TIMEOUT", "DispatchTimeoutError", transient: true;
+
+        /// The broker is away, or did not confirm in time. What was being published may have been accepted all the same.
+        #[error("the broker is unavailable: {reason}")]
+        Unavailable {
+            /// What happened.
+            reason: String,
+        } = "ORK_BUS_UNAVAILABLE", "BusUnavailableError", transient: true;
+
+        /// The broker refuses us: wrong user or password, no such virtual host, no permission.
+        #[error("the broker refuses {what}: {reason}")]
+        AccessRefused {
+            /// `the login`, `the virtual host`, or the name of a queue or exchange.
+            what: String,
+            /// What the broker says.
+            reason: String,
+        } = "ORK_BUS_ACCESS_REFUSED", "AccessRefusedError", transient: false;
+
+        /// A queue or an exchange exists with other arguments than ours.
+        #[error("{resource} exists with other arguments: {difference}")]
+        TopologyMismatch {
+            /// `queue <name>` or `exchange <name>`.
+            resource: String,
+            /// Which argument, what we ask for and what there is.
+            difference: String,
+        } = "ORK_BUS_TOPOLOGY_MISMATCH", "TopologyMismatchError", transient: false;
+
+        /// A queue or an exchange is not there and may not be declared (`declare=passive`).
+        #[error("{resource} does not exist")]
+        TopologyMissing {
+            /// `queue <name>` or `exchange <name>`.
+            resource: String,
+        } = "ORK_BUS_TOPOLOGY_MISSING", "TopologyMissingError", transient: false;
+
+        /// The broker takes no message of this size.
+        #[error("{topic}: a message of {bytes} bytes is over the broker's limit: {reason}")]
+        MessageTooLarge {
+            /// The message's topic.
+            topic: String,
+            /// The size of its body.
+            bytes: usize,
+            /// What the broker says.
+            reason: String,
+        } = "ORK_BUS_MESSAGE_TOO_LARGE", "MessageTooLargeError", transient: false;
+
+        /// The bus has been closed.
+        #[error("the bus is closed")]
+        Closed {} = "ORK_BUS_CLOSED", "BusClosedError", transient: false;
     }
 }

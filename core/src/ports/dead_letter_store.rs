@@ -34,6 +34,8 @@ pub enum DeadLetterReason {
     Undecodable,
     /// The process ended each time.
     CrashLimit,
+    /// The broker gave it up: rejected, expired, over a queue's limit, or its queue is gone.
+    Broker,
 }
 
 impl DeadLetterReason {
@@ -44,6 +46,7 @@ impl DeadLetterReason {
             Self::NotRetryable => "not_retryable",
             Self::Undecodable => "undecodable",
             Self::CrashLimit => "crash_limit",
+            Self::Broker => "broker",
         }
     }
 
@@ -54,6 +57,7 @@ impl DeadLetterReason {
             Self::NotRetryable,
             Self::Undecodable,
             Self::CrashLimit,
+            Self::Broker,
         ]
         .into_iter()
         .find(|r| r.as_str() == word)

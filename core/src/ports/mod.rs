@@ -6,10 +6,14 @@ mod dead_letter_store;
 mod error;
 mod event_store;
 mod event_stream;
+mod inbox;
 mod lease_store;
 mod snapshot_store;
 
-pub use bus::BusError;
+pub use bus::{
+    BrokerLetter, Bus, BusError, BusHealth, ConsumerHealth, ConsumerSpec, HandlerAddress, Outgoing,
+    TraceContext,
+};
 pub use checkpoint_store::{Checkpoint, CheckpointStore, Expected, SaveCheckpoint};
 pub use dead_letter_store::{
     DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterReason, DeadLetterStatus,
@@ -22,5 +26,6 @@ pub use event_store::{
     StreamName, StreamPage, TypeFilter,
 };
 pub use event_stream::{all_events, stream_events};
+pub use inbox::{Arrived, Doom, Inbox, InboxSender, RawMessage, Receipt, Settle, Settlement};
 pub use lease_store::{FencingToken, Lease, LeaseStore};
 pub use snapshot_store::{Snapshot, SnapshotStore};

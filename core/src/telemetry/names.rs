@@ -10,6 +10,10 @@ pub const EVENT_PUBLISH: &str = "orkestra.event.publish";
 pub const EVENT_HANDLE: &str = "orkestra.event.handle";
 /// A wait before another attempt.
 pub const RETRY: &str = "orkestra.retry";
+/// A message is handed to the broker and confirmed.
+pub const RABBITMQ_PUBLISH: &str = "orkestra.rabbitmq.publish";
+/// A message of the broker is handled and settled.
+pub const RABBITMQ_CONSUME: &str = "orkestra.rabbitmq.consume";
 /// A command is executed on an aggregate.
 pub const AGGREGATE_EXECUTE: &str = "orkestra.aggregate.execute";
 /// The aggregate's events are read.

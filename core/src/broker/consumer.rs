@@ -1,0 +1,445 @@
+//! What arrives for one handler, and how it is settled.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::Broker;
+use crate::{
+    clock::Timestamp,
+    delivery::Delivery,
+    message::{MessageKind, Metadata, Reply, wire::Decoded},
+    ports::{
+        Arrived, BrokerLetter, DeadLetter, DeadLetterReason, DeadLetterStatus, Doom, ErrorRecord,
+        HandlerAddress, Inbox, RawMessage, Receipt, Settlement, TraceContext,
+    },
+    retry::RetryPolicy,
+};
+
+/// What arrived.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A message for the handler.
+    Message(Box<Incoming>),
+    /// What cannot be handled: to be buried.
+    Doomed(Box<Doomed>),
+}
+
+/// The arrivals of one handler. Cheap to clone; any number of workers may take from it.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    broker: Broker,
+    address: Arc<HandlerAddress>,
+    inbox: Inbox,
+}
+
+impl Consumer {
+    pub(super) fn new(broker: Broker, address: HandlerAddress, inbox: Inbox) -> Self {
+        Self {
+            broker,
+            address: Arc::new(address),
+            inbox,
+        }
+    }
+
+    /// The next one, if there is one now.
+    pub fn try_take(&self) -> Option<Arrival> {
+        self.inbox.try_take().map(|arrived| self.open(arrived))
+    }
+
+    /// Waits for the next one; `None` when nothing more comes.
+    pub async fn take(&self) -> Option<Arrival> {
+        self.inbox.take().await.map(|arrived| self.open(arrived))
+    }
+
+    /// Waits until there may be something to take; false when nothing more comes.
+    pub async fn ready(&self) -> bool {
+        self.inbox.ready().await
+    }
+
+    /// As [`Consumer::ready`], by hand.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<bool> {
+        self.inbox.poll_ready(context)
+    }
+
+    fn open(&self, arrived: Arrived) -> Arrival {
+        let Arrived {
+            raw,
+            content,
+            receipt,
+        } = arrived;
+        let matches = |decoded: &Decoded| {
+            matches!(
+                (decoded, self.address.kind),
+                (Decoded::Command(_), MessageKind::Command)
+                    | (Decoded::Event(_), MessageKind::Event)
+            )
+        };
+        match content {
+            Ok(content) if matches(&content) => Arrival::Message(Box::new(Incoming {
+                content,
+                raw,
+                receipt,
+                broker: self.broker.clone(),
+                address: Arc::clone(&self.address),
+            })),
+            Ok(_) => self.doomed(
+                raw,
+                receipt,
+                Doom {
+                    reason: DeadLetterReason::Undecodable,
+                    error: ErrorRecord {
+                        error_type: "ORK_BUS_WRONG_KIND".into(),
+                        message: format!(
+                            "expected {} in the queue of {}",
+                            self.address.kind.as_str(),
+                            self.address.handler
+                        ),
+                        trace: String::new(),
+                    },
+                },
+            ),
+            Err(doom) => self.doomed(raw, receipt, doom),
+        }
+    }
+
+    fn doomed(&self, raw: RawMessage, receipt: Receipt, doom: Doom) -> Arrival {
+        let now = self.broker.clock.now();
+        let letter = letter_of_raw(&raw, self.address.handler.clone(), doom.reason, now);
+        let mut letter = DeadLetter {
+            id: self.broker.ids.next_id(now),
+            ..letter
+        };
+        letter.errors.insert(0, doom.error);
+        Arrival::Doomed(Box::new(Doomed {
+            letter,
+            receipt,
+            broker: self.broker.clone(),
+            raw,
+        }))
+    }
+}
+
+/// A message that arrived for its handler. Dropped unsettled, it goes back to its queue.
+#[derive(Debug)]
+pub struct Incoming {
+    content: Decoded,
+    raw: RawMessage,
+    receipt: Receipt,
+    broker: Broker,
+    address: Arc<HandlerAddress>,
+}
+
+impl Incoming {
+    /// The command or event.
+    pub fn content(&self) -> &Decoded {
+        &self.content
+    }
+
+    /// The message's id.
+    pub fn id(&self) -> Uuid {
+        match &self.content {
+            Decoded::Command(envelope) => envelope.command.id,
+            Decoded::Event(event) => event.id,
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &Metadata {
+        match &self.content {
+            Decoded::Command(envelope) => &envelope.command.metadata,
+            Decoded::Event(event) => &event.metadata,
+        }
+    }
+
+    /// Retries that the sender wants: of the header, else of the body.
+    pub fn max_retries(&self) -> Option<u32> {
+        match &self.content {
+            Decoded::Command(envelope) => self.raw.max_retries.or(envelope.max_retries),
+            Decoded::Event(_) => self.raw.max_retries,
+        }
+    }
+
+    /// As it came.
+    pub fn raw(&self) -> &RawMessage {
+        &self.raw
+    }
+
+    /// Its trace.
+    pub fn trace(&self) -> &TraceContext {
+        &self.raw.trace
+    }
+
+    /// Whether somebody waits for the result.
+    pub fn wants_reply(&self) -> bool {
+        self.raw.wants_reply
+    }
+
+    /// Its delivery under the handler's `policy`: goes on where the last attempt ended.
+    pub fn delivery(&self, policy: &RetryPolicy) -> Delivery {
+        Delivery::new(policy, self.address.kind, self.max_retries()).resumed(
+            self.raw.attempts,
+            self.raw.failures,
+            self.raw.first_failed_at,
+        )
+    }
+
+    /// Handled: `result` is JSON, needed only if somebody waits for it.
+    pub fn done(self, result: Option<Bytes>) {
+        let reply = self.reply(|| Reply::Succeeded {
+            result: result.unwrap_or_else(|| Bytes::from_static(b"null")),
+        });
+        self.finish(reply);
+    }
+
+    /// Refused: the message is done with, and whoever asked is told.
+    pub fn rejected(self, reason: &str, data: Value) {
+        let reply = self.reply(|| Reply::Rejected {
+            reason: reason.to_owned(),
+            data,
+        });
+        self.finish(reply);
+    }
+
+    /// To come again after `after`, as `delivery` decided.
+    pub fn retry(self, delivery: &Delivery, after: Duration) {
+        let now = self.broker.clock.now();
+        self.receipt.settle(Settlement::Retry {
+            after,
+            attempts: delivery.attempts(),
+            failures: delivery.failures(),
+            first_failed_at: delivery.first_failed_at().unwrap_or(now),
+        });
+    }
+
+    /// Given up: recorded as a dead letter, in the state store if that is durable, else at the broker; then it leaves the queue. Returns the entry.
+    pub async fn give_up(self, letter: DeadLetter) -> DeadLetter {
+        let letter = DeadLetter {
+            trace_id: letter.trace_id.or_else(|| trace_id(&self.raw.trace)),
+            // As it came: a requeued one is the same to the byte.
+            body: self.raw.body.clone(),
+            requeueable: true,
+            ..letter
+        };
+        let reply = self.reply(|| failed(&letter));
+        bury(&self.broker, letter, self.receipt, reply).await
+    }
+
+    /// Not started: it goes back to its queue.
+    pub fn give_back(self) {
+        self.receipt.settle(Settlement::GiveBack);
+    }
+
+    fn reply(&self, reply: impl FnOnce() -> Reply) -> Option<Bytes> {
+        self.raw.wants_reply.then(|| reply().encode(self.id()))
+    }
+
+    fn finish(self, reply: Option<Bytes>) {
+        let Self {
+            raw,
+            receipt,
+            broker,
+            ..
+        } = self;
+        let (Some(entry), Some(store)) = (raw.dead_letter, broker.dead_letters.clone()) else {
+            return receipt.settle(Settlement::Done { reply });
+        };
+        // It was a dead letter, and is none any more. If the entry cannot be removed now it stays, marked as requeued.
+        broker.background.detach(async move {
+            if let Err(error) = store.discard(entry).await {
+                tracing::warn!(%entry, %error, "a dead letter that was handled could not be removed");
+            }
+            receipt.settle(Settlement::Done { reply });
+        });
+    }
+}
+
+/// A message that cannot be handled. Dropped, it goes back to its queue.
+#[derive(Debug)]
+pub struct Doomed {
+    letter: DeadLetter,
+    receipt: Receipt,
+    broker: Broker,
+    raw: RawMessage,
+}
+
+impl Doomed {
+    /// What will be recorded.
+    pub fn letter(&self) -> &DeadLetter {
+        &self.letter
+    }
+
+    /// Records it, in the state store if that is durable, else at the broker; then it leaves the queue. Returns the entry.
+    pub async fn bury(self) -> DeadLetter {
+        let reply = self
+            .raw
+            .wants_reply
+            .then(|| failed(&self.letter).encode(self.letter.message_id));
+        bury(&self.broker, self.letter, self.receipt, reply).await
+    }
+}
+
+async fn bury(
+    broker: &Broker,
+    letter: DeadLetter,
+    receipt: Receipt,
+    reply: Option<Bytes>,
+) -> DeadLetter {
+    if let Some(store) = &broker.dead_letters {
+        match store.record(letter.clone()).await {
+            Ok(entry) => {
+                receipt.settle(Settlement::Done { reply });
+                return entry;
+            }
+            Err(error) => {
+                tracing::error!(handler = letter.handler, %error, "a dead letter goes to the broker, as the state store does not take it");
+            }
+        }
+    }
+    receipt.settle(Settlement::DeadLetter {
+        letter: Box::new(letter.clone()),
+        reply,
+    });
+    letter
+}
+
+fn failed(letter: &DeadLetter) -> Reply {
+    let error = letter.errors.first();
+    Reply::Failed {
+        handler: letter.handler.clone(),
+        error_type: error.map_or_else(String::new, |e| e.error_type.clone()),
+        message: error.map_or_else(|| letter.reason.as_str().to_owned(), |e| e.message.clone()),
+        trace: error.map_or_else(String::new, |e| e.trace.clone()),
+    }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context, section 3.2), `None` if there is none or it is nonsense.
+fn trace_id(trace: &TraceContext) -> Option<String> {
+    let id = trace.traceparent.as_deref()?.split('-').nth(1)?;
+    let hex = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && id.bytes().any(|b| b != b'0')).then(|| id.to_owned())
+}
+
+/// A letter that lies at the broker, as an entry.
+pub(super) fn letter_of(letter: BrokerLetter, now: Timestamp) -> DeadLetter {
+    let reason = DeadLetterReason::parse(&letter.reason).unwrap_or(DeadLetterReason::Broker);
+    let handler = if letter.handler.is_empty() {
+        letter.queue
+    } else {
+        letter.handler
+    };
+    let mut entry = letter_of_raw(&letter.message, handler, reason, now);
+    entry.id = entry_id(&letter.message, &entry.handler);
+    if !letter.topic.is_empty() {
+        entry.topic = letter.topic;
+    }
+    if reason == DeadLetterReason::Broker {
+        entry.errors.push(ErrorRecord {
+            error_type: "broker".into(),
+            message: format!("dead-lettered by the broker: {}", letter.reason),
+            trace: String::new(),
+        });
+    }
+    entry
+}
+
+/// The same id for the same letter each time it is looked at.
+fn entry_id(raw: &RawMessage, handler: &str) -> Uuid {
+    let mut hasher = Sha256::new();
+    hasher.update(handler.as_bytes());
+    match raw.id {
+        Some(id) => hasher.update(id.as_bytes()),
+        None => hasher.update(&raw.body),
+    }
+    hashed(&hasher.finalize())
+}
+
+fn hashed(digest: &[u8]) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    // RFC 9562 section 5.8: version 8, for ids made in a way of one's own.
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn letter_of_raw(
+    raw: &RawMessage,
+    handler: String,
+    reason: DeadLetterReason,
+    now: Timestamp,
+) -> DeadLetter {
+    let decoded = crate::message::wire::decode(&raw.body, now).ok();
+    let (kind, id, type_name, correlation_id) = match &decoded {
+        Some(Decoded::Command(envelope)) => (
+            MessageKind::Command,
+            envelope.command.id,
+            envelope.command.type_name.to_string(),
+            envelope.command.metadata.correlation_id.to_string(),
+        ),
+        Some(Decoded::Event(event)) => (
+            MessageKind::Event,
+            event.id,
+            event.type_name.to_string(),
+            event.metadata.correlation_id.to_string(),
+        ),
+        None => (
+            raw.kind.unwrap_or(MessageKind::Event),
+            raw.id.unwrap_or_else(|| hashed(&Sha256::digest(&raw.body))),
+            String::new(),
+            String::new(),
+        ),
+    };
+    DeadLetter {
+        id,
+        handler,
+        kind,
+        message_id: id,
+        type_name,
+        topic: raw.topic.clone(),
+        body: raw.body.clone(),
+        requeueable: decoded.is_some(),
+        reason,
+        errors: raw.errors.clone(),
+        attempts: raw.attempts,
+        first_failed_at: raw.first_failed_at.unwrap_or(now),
+        last_failed_at: raw.last_failed_at.unwrap_or(now),
+        correlation_id,
+        trace_id: trace_id(&raw.trace),
+        status: DeadLetterStatus::Dead,
+        history: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_taken_from_what_is_well_formed() {
+        let of = |text: &str| {
+            trace_id(&TraceContext {
+                traceparent: Some(text.into()),
+                ..TraceContext::default()
+            })
+        };
+        assert_eq!(
+            of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").as_deref(),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
+        for nonsense in [
+            "",
+            "-",
+            "nonsense",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(of(nonsense), None, "{nonsense}");
+        }
+    }
+}
