@@ -1,7 +1,7 @@
 # Sourced: what is built, each a function that does nothing when nothing changed.
 # shellcheck shell=bash
 
-RUST_INPUTS=(Cargo.toml Cargo.lock core)
+RUST_INPUTS=(Cargo.toml Cargo.lock core cli)
 EXTENSION=bindings-python/python/orkestra/_orkestra.abi3.so
 ADDON=bindings-node/dist/native/orkestra.node
 
