@@ -1,17 +1,477 @@
-//! The URL of a broker.
+//! The URL of a broker: everything about it is in there, so that a URL is enough to reach it.
+
+use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+
+/// What kind of queues handlers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// Replicated; the default.
+    #[default]
+    Quorum,
+    /// On one node.
+    Classic,
+}
+
+impl QueueType {
+    /// The word of `x-queue-type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Classic => "classic",
+        }
+    }
+}
 
 /// Where the broker is and how it is used.
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RabbitmqConfig {
-    _url: String,
+    /// Host name or address; an IPv6 address without its brackets.
+    pub(super) host: String,
+    /// Default 5672, with TLS 5671.
+    pub(super) port: u16,
+    /// `amqps`.
+    pub(super) tls: bool,
+    /// Default `guest`.
+    pub(super) user: String,
+    /// Default `guest`.
+    pub(super) password: String,
+    /// Default `/`.
+    pub(super) vhost: String,
+    /// `queue_type`: `quorum` or `classic`.
+    pub(super) queue_type: QueueType,
+    /// `declare=passive`: only look whether exchanges and queues are there.
+    pub(super) passive: bool,
+    /// `prefetch`: messages in hand of a handler, 1 to 65535. Default 64.
+    pub(super) prefetch: u16,
+    /// `crash_limit`: deliveries that ended without an answer before a message is given up. Default 5.
+    pub(super) crash_limit: u32,
+    /// `heartbeat` in seconds, 0 for none. Default 30.
+    pub(super) heartbeat: u16,
+    /// `connect_timeout` in seconds. Default 10.
+    pub(super) connect_timeout: Duration,
+    /// `startup_wait` in seconds: how long the first connection is tried for. Default 0, once.
+    pub(super) startup_wait: Duration,
+    /// `publish_timeout` in seconds: how long a confirmation is waited for. Default 30.
+    pub(super) publish_timeout: Duration,
+    /// `cacertfile`: PEM certificates to trust instead of the system's.
+    pub(super) cacertfile: Option<PathBuf>,
+    /// `certfile`: PEM certificate of this client.
+    pub(super) certfile: Option<PathBuf>,
+    /// `keyfile`: PEM key of this client.
+    pub(super) keyfile: Option<PathBuf>,
+    /// `server_name`: the name that the server's certificate must have. Default: the host.
+    pub(super) server_name: Option<String>,
+}
+
+impl fmt::Debug for RabbitmqConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        write!(
+            f,
+            "{scheme}://{}:***@{}:{}/{}",
+            self.user,
+            self.host,
+            self.port,
+            encode(&self.vhost)
+        )
+    }
 }
 
 impl RabbitmqConfig {
-    /// Reads `amqp[s]://user:password@host:port/vhost?parameter=value`.
+    /// Reads `amqp[s]://user:password@host:port/vhost?parameter=value`. Parts are percent-encoded where they have characters of the URL's own;
+    /// the default virtual host is written `%2F` or left out.
     ///
     /// # Errors
-    /// Which part is wrong, and how.
+    /// Which part is wrong: what was expected and what was found, never the password.
     pub fn parse(url: &str) -> Result<Self, String> {
-        Ok(Self { _url: url.into() })
+        let (tls, rest) = match url.split_once("://") {
+            Some(("amqp", rest)) => (false, rest),
+            Some(("amqps", rest)) => (true, rest),
+            Some((other, _)) => return Err(wrong("scheme", "amqp or amqps", other)),
+            None => return Err("expected amqp:// or amqps://, found no //".into()),
+        };
+        if url.contains('#') {
+            return Err("expected no #; write it as %23".into());
+        }
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, query),
+            None => (rest, ""),
+        };
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, Some(path)),
+            None => (rest, None),
+        };
+        let (user, password, address) = match authority.rsplit_once('@') {
+            None => ("guest".to_owned(), "guest".to_owned(), authority),
+            Some((login, address)) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                (
+                    decode("user", user)?,
+                    decode("password", password)?,
+                    address,
+                )
+            }
+        };
+        let (host, port) = host_and_port(address, if tls { 5671 } else { 5672 })?;
+        let vhost = match path {
+            None | Some("") => "/".to_owned(),
+            Some(path) if path.contains('/') => {
+                return Err(format!(
+                    "virtual host: expected one part after the host, found /{path}; write a / in it as %2F"
+                ));
+            }
+            Some(path) => decode("virtual host", path)?,
+        };
+        let mut config = Self {
+            host,
+            port,
+            tls,
+            user,
+            password,
+            vhost,
+            queue_type: QueueType::Quorum,
+            passive: false,
+            prefetch: 64,
+            crash_limit: 5,
+            heartbeat: 30,
+            connect_timeout: Duration::from_secs(10),
+            startup_wait: Duration::ZERO,
+            publish_timeout: Duration::from_secs(30),
+            cacertfile: None,
+            certfile: None,
+            keyfile: None,
+            server_name: None,
+        };
+        let mut seen = HashSet::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
+            if !seen.insert(name) {
+                return Err(format!("{name}: expected once, found twice"));
+            }
+            config.set(name, &decode(name, value)?)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "queue_type" => {
+                self.queue_type = match value {
+                    "quorum" => QueueType::Quorum,
+                    "classic" => QueueType::Classic,
+                    _ => return Err(wrong(name, "quorum or classic", value)),
+                }
+            }
+            "declare" => {
+                self.passive = match value {
+                    "active" => false,
+                    "passive" => true,
+                    _ => return Err(wrong(name, "active or passive", value)),
+                }
+            }
+            "prefetch" => self.prefetch = number(name, value, 1, 65_535)?,
+            "crash_limit" => self.crash_limit = number(name, value, 1, 1_000_000)?,
+            "heartbeat" => self.heartbeat = number(name, value, 0, 3_600)?,
+            "connect_timeout" => self.connect_timeout = seconds(name, value, 0.001)?,
+            "startup_wait" => self.startup_wait = seconds(name, value, 0.0)?,
+            "publish_timeout" => self.publish_timeout = seconds(name, value, 0.001)?,
+            "cacertfile" => self.cacertfile = Some(path(name, value)?),
+            "certfile" => self.certfile = Some(path(name, value)?),
+            "keyfile" => self.keyfile = Some(path(name, value)?),
+            "server_name" if !value.is_empty() => self.server_name = Some(value.to_owned()),
+            "server_name" => return Err(wrong(name, "a name", "nothing")),
+            _ => {
+                return Err(format!(
+                    "expected one of the parameters {}, found {}",
+                    PARAMETERS.join(", "),
+                    shorten(name)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.certfile.is_some() != self.keyfile.is_some() {
+            return Err("expected both of certfile and keyfile, found one".into());
+        }
+        let of_tls = [
+            ("cacertfile", self.cacertfile.is_some()),
+            ("certfile", self.certfile.is_some()),
+            ("server_name", self.server_name.is_some()),
+        ];
+        match of_tls.into_iter().find(|(_, given)| *given && !self.tls) {
+            Some((name, _)) => Err(format!("{name}: expected amqps, found amqp")),
+            None => Ok(()),
+        }
+    }
+}
+
+const PARAMETERS: &[&str] = &[
+    "queue_type",
+    "declare",
+    "prefetch",
+    "crash_limit",
+    "heartbeat",
+    "connect_timeout",
+    "startup_wait",
+    "publish_timeout",
+    "cacertfile",
+    "certfile",
+    "keyfile",
+    "server_name",
+];
+
+fn wrong(part: &str, expected: &str, found: &str) -> String {
+    format!(
+        "{}: expected {expected}, found {}",
+        shorten(part),
+        shorten(found)
+    )
+}
+
+fn shorten(text: &str) -> String {
+    text.chars()
+        .take(100)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn number<T: TryFrom<u32>>(name: &str, value: &str, min: u32, max: u32) -> Result<T, String> {
+    value
+        .parse::<u32>()
+        .ok()
+        .filter(|n| (min..=max).contains(n))
+        .and_then(|n| T::try_from(n).ok())
+        .ok_or_else(|| wrong(name, &format!("a whole number from {min} to {max}"), value))
+}
+
+fn seconds(name: &str, value: &str, min: f64) -> Result<Duration, String> {
+    value
+        .parse::<f64>()
+        .ok()
+        .filter(|s| (min..=86_400.0).contains(s))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| wrong(name, &format!("seconds from {min} to 86400"), value))
+}
+
+fn path(name: &str, value: &str) -> Result<PathBuf, String> {
+    if value.is_empty() || value.contains('\0') {
+        return Err(wrong(name, "a path", value));
+    }
+    Ok(PathBuf::from(value))
+}
+
+fn host_and_port(address: &str, default: u16) -> Result<(String, u16), String> {
+    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
+        let (host, rest) = rest
+            .split_once(']')
+            .ok_or_else(|| wrong("host", "a ] after the address", address))?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(wrong("host", "an IPv6 address in brackets", host));
+        }
+        match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if rest.is_empty() => (host, None),
+            None => return Err(wrong("port", ": after the host", rest)),
+        }
+    } else {
+        match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("host: expected a name or an address, found nothing".into());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    if let Some(c) = host.chars().find(|c| !plain(*c)) {
+        return Err(wrong(
+            "host",
+            "a name or an address",
+            &format!("the character {c}"),
+        ));
+    }
+    let port = match port {
+        None => default,
+        Some(port) => number("port", port, 1, 65_535)?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn decode(part: &str, text: &str) -> Result<String, String> {
+    // What stands there may be a secret: the part is named, its text is not.
+    let refuse = || format!("{part}: expected percent-encoded UTF-8 text");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+        match (digit(rest.next()), digit(rest.next())) {
+            // Two hexadecimal digits are at most 255.
+            (Some(high), Some(low)) => bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?')),
+            _ => return Err(refuse()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| refuse())
+}
+
+/// `text` as a part of a URL.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            let digit =
+                |n: u8| char::from_digit(u32::from(n), 16).map_or('0', |c| c.to_ascii_uppercase());
+            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_defaults() {
+        let config = RabbitmqConfig::parse("amqp://localhost").unwrap();
+
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 5672));
+        assert_eq!(
+            (config.user.as_str(), config.password.as_str()),
+            ("guest", "guest")
+        );
+        assert_eq!(config.vhost, "/");
+        assert_eq!(config.queue_type, QueueType::Quorum);
+        assert!(!config.passive && !config.tls);
+        assert_eq!(
+            RabbitmqConfig::parse("amqps://b.example/").unwrap().port,
+            5671
+        );
+    }
+
+    #[test]
+    fn every_part_is_read() {
+        let config = RabbitmqConfig::parse(
+            "amqps://us%40er:p%3Aw@[::1]:5699/my%2Fhost?queue_type=classic&declare=passive&prefetch=7&crash_limit=3&heartbeat=0\
+             &connect_timeout=0.5&startup_wait=60&publish_timeout=2&cacertfile=/etc/ca.pem&certfile=c.pem&keyfile=k.pem&server_name=rabbit",
+        )
+        .unwrap();
+
+        assert_eq!((config.host.as_str(), config.port), ("::1", 5699));
+        assert_eq!(
+            (config.user.as_str(), config.password.as_str()),
+            ("us@er", "p:w")
+        );
+        assert_eq!(config.vhost, "my/host");
+        assert_eq!(config.queue_type, QueueType::Classic);
+        assert!(config.passive && config.tls);
+        assert_eq!(
+            (config.prefetch, config.crash_limit, config.heartbeat),
+            (7, 3, 0)
+        );
+        assert_eq!(config.connect_timeout, Duration::from_millis(500));
+        assert_eq!(config.cacertfile, Some("/etc/ca.pem".into()));
+        assert_eq!(config.server_name.as_deref(), Some("rabbit"));
+        assert!(!format!("{config:?}").contains("p:w"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_passwords_are_not() {
+        for (url, message) in [
+            (
+                "amqp:localhost",
+                "expected amqp:// or amqps://, found no //",
+            ),
+            (
+                "amqp://",
+                "host: expected a name or an address, found nothing",
+            ),
+            (
+                "amqp://u:secret@",
+                "host: expected a name or an address, found nothing",
+            ),
+            (
+                "amqp://localhost:port",
+                "port: expected a whole number from 1 to 65535, found port",
+            ),
+            (
+                "amqp://localhost:0",
+                "port: expected a whole number from 1 to 65535, found 0",
+            ),
+            (
+                "amqp://local host",
+                "host: expected a name or an address, found the character  ",
+            ),
+            (
+                "amqp://h/a/b",
+                "virtual host: expected one part after the host, found /a/b; write a / in it as %2F",
+            ),
+            (
+                "amqp://u:%zz@h",
+                "password: expected percent-encoded UTF-8 text",
+            ),
+            (
+                "amqp://h?queue_typo=classic",
+                "expected one of the parameters queue_type, declare, prefetch, crash_limit, heartbeat, connect_timeout, startup_wait, \
+                 publish_timeout, cacertfile, certfile, keyfile, server_name, found queue_typo",
+            ),
+            (
+                "amqp://h?queue_type=mirrored",
+                "queue_type: expected quorum or classic, found mirrored",
+            ),
+            (
+                "amqp://h?prefetch=1&prefetch=2",
+                "prefetch: expected once, found twice",
+            ),
+            (
+                "amqp://h?prefetch",
+                "prefetch: expected a value after =, found none",
+            ),
+            (
+                "amqp://h?publish_timeout=NaN",
+                "publish_timeout: expected seconds from 0.001 to 86400, found NaN",
+            ),
+            (
+                "amqps://h?certfile=a.pem",
+                "expected both of certfile and keyfile, found one",
+            ),
+            (
+                "amqp://h?cacertfile=a.pem",
+                "cacertfile: expected amqps, found amqp",
+            ),
+            (
+                "amqp://[::1",
+                "host: expected a ] after the address, found [::1",
+            ),
+        ] {
+            assert_eq!(RabbitmqConfig::parse(url).unwrap_err(), message, "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_from_outside_panics(url in "amqps?://\\PC{0,60}") {
+            let _ = RabbitmqConfig::parse(&url);
+        }
+
+        #[test]
+        fn what_is_encoded_comes_back(user in "\\PC{1,20}", password in "\\PC{0,20}", vhost in "\\PC{1,20}") {
+            let url = format!("amqp://{}:{}@h/{}", encode(&user), encode(&password), encode(&vhost));
+            let config = RabbitmqConfig::parse(&url).unwrap();
+            prop_assert_eq!((config.user, config.password, config.vhost), (user, password, vhost));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-pub use config::RabbitmqConfig;
+pub use config::{QueueType, RabbitmqConfig};
 use uuid::Uuid;
 
 use crate::{
