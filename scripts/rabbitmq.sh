@@ -10,7 +10,8 @@
 #   scripts/rabbitmq.sh remove FOLDER               kill, and delete the folder
 #   scripts/rabbitmq.sh ctl FOLDER ARGUMENT...      rabbitmqctl (takes half a second or more)
 #   scripts/rabbitmq.sh eval FOLDER ERLANG          evaluates expressions in the node (takes milliseconds), such as
-#                                                   'rabbit_alarm:get_alarms().'
+#                                                   'rabbit_alarm:get_alarms().', and prints the last one's value
+#   scripts/rabbitmq.sh vhost FOLDER NAME           a virtual host of its own, for guest (milliseconds, too)
 #
 # User and password are guest. FOLDER/tls holds ca.pem, server.pem, client.pem and the keys server.key, client.key.
 caller=$PWD
@@ -82,6 +83,22 @@ answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 evaluate() { env "${settings[@]}" erl_call -c "$(cat "$folder/.erlang.cookie")" -n "$node" "$@"; }
 
+# erlang EXPRESSIONS: evaluates and prints the value.
+erlang() {
+    local answer
+    answer=$(evaluate -e <<<"$1")
+    case $answer in
+    '{ok, '*'}') printf '%s\n' "${answer:5:-1}" ;;
+    *) die "$answer" ;;
+    esac
+}
+
+vhost() {
+    local all='<<".*">>' me='<<"rabbitmq.sh">>' name="<<\"$1\">>"
+    erlang "rabbit_vhost:add($name, $me),
+        rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, $name, $all, $all, $all, $me)."
+}
+
 ready() {
     [ "$(evaluate -a 'rabbit is_running []' 2>/dev/null)" = true ] && answers "$port" && answers $((port + 1))
 }
@@ -134,8 +151,9 @@ CONF
 
 start() {
     local taken
-    [[ $2 =~ ^[0-9]+$ ]] && [ "$2" -gt 1023 ] && [ "$2" -lt 55534 ] ||
+    if ! [[ $2 =~ ^[0-9]+$ ]] || [ "$2" -lt 1024 ] || [ "$2" -gt 55533 ]; then
         die "PORT is a number from 1024 to 55533, not '$2'"
+    fi
     need_rabbitmq
     if names "$1"; then
         if [ "$port" = "$2" ] && ready; then
@@ -209,12 +227,16 @@ stop | kill | remove)
     remove) end_all KILL && rm -rf "$folder" ;;
     esac
     ;;
-ctl | eval)
-    names "$1" && ours node "-orkestra $(cat "$folder/id")" || die "no node runs in $1"
+ctl | eval | vhost)
+    [ $# -ge 2 ] || usage
+    if ! names "$1" || ! ours node "-orkestra $(cat "$folder/id")"; then
+        die "no node runs in $1"
+    fi
     shift
     case $command in
     ctl) env "${settings[@]}" "$BIN/rabbitmqctl" --quiet "$@" ;;
-    eval) evaluate -e <<<"$*" && echo ;;
+    eval) erlang "$*" ;;
+    vhost) vhost "$1" ;;
     esac
     ;;
 *) usage ;;

@@ -5,10 +5,12 @@ source scripts/tools.sh
 source scripts/steps.sh
 source scripts/report.sh
 source scripts/checks.sh
+source scripts/broker.sh
 
 test_rust() {
     section Rust
     lint_rust
+    need_broker
     step "cargo test" cargo test -q --locked --workspace --all-features
     step "cargo doc" env RUSTDOCFLAGS="-D warnings -D rustdoc::broken_intra_doc_links" \
         cargo doc -q --locked --workspace --no-deps --all-features
@@ -22,6 +24,7 @@ test_python() {
     step "stubtest" stubtest
     # Named, as pyright would take a configuration from a folder above before ours.
     step "pyright" node_tool pyright --warnings -p pyproject.toml
+    need_broker
     step "pytest" "$PYTHON" -m pytest -q
 }
 
@@ -30,6 +33,7 @@ test_node() {
     lint_node
     must "build the Node package" node_package fast
     step "tsc" node_tool tsc -p tsconfig.json
+    need_broker
     step "vitest" node_tool vitest run
 }
 
@@ -38,6 +42,7 @@ test_examples() {
     must "python tools" python_packages test
     must "build both packages" build_both
     must "the flights' data" flights_data
+    need_broker
     step "pytest examples" pytest_examples
 }
 
@@ -61,7 +66,7 @@ build_both() {
 # Each quickstart against examples/quickstart.txt, the flights of both runtimes against awk and each other's stores.
 pytest_examples() {
     need_node
-    ORKESTRA_TEST_REQUIRE=flights "$PYTHON" -m pytest -q examples
+    ORKESTRA_TEST_REQUIRE=flights,$ORKESTRA_TEST_REQUIRE "$PYTHON" -m pytest -q examples
 }
 
 [ $# -gt 0 ] || set -- rust python node examples packages
