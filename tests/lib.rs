@@ -1,1 +1,4 @@
-//! Tests that span packages; see the test targets beside this file.
+//! Tests that span packages; see the test targets beside this file. Here is what they share.
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
+
+pub mod broker;

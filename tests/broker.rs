@@ -1,0 +1,208 @@
+//! Brokers for tests: virtual hosts of the node that the run shares (`make test` starts it), and nodes that a scenario may
+//! stop. Both through `scripts/rabbitmq.sh`.
+
+use std::{
+    env,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use tempfile::TempDir;
+
+/// The node of the whole run, and the folder for `scripts/rabbitmq.sh`.
+#[derive(Debug)]
+pub struct Shared {
+    /// `amqp://user:password@host:port`
+    server: String,
+    folder: PathBuf,
+}
+
+/// The shared node, or `None` when there is none and none is required.
+///
+/// # Panics
+/// If there is none and `ORKESTRA_TEST_REQUIRE` names rabbitmq.
+pub fn shared() -> Option<Shared> {
+    let (url, folder) = (
+        setting("ORKESTRA_TEST_AMQP"),
+        setting("ORKESTRA_TEST_RABBITMQ"),
+    );
+    if let (Some(url), Some(folder)) = (url, folder) {
+        let (server, _) = url.rsplit_once('/').unwrap();
+        return Some(Shared {
+            server: server.into(),
+            folder: folder.into(),
+        });
+    }
+    let required = setting("ORKESTRA_TEST_REQUIRE").unwrap_or_default();
+    assert!(
+        !required.split(',').any(|name| name == "rabbitmq"),
+        "ORKESTRA_TEST_REQUIRE names rabbitmq, but ORKESTRA_TEST_AMQP or ORKESTRA_TEST_RABBITMQ is not set"
+    );
+    eprintln!("skipped: no broker (ORKESTRA_TEST_AMQP, ORKESTRA_TEST_RABBITMQ)");
+    None
+}
+
+#[expect(clippy::disallowed_methods, reason = "what the run gives its tests")]
+fn setting(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Shared {
+    /// An empty virtual host of that name.
+    pub fn virtual_host(&self, name: &str) -> VirtualHost {
+        script(&["vhost"], &self.folder, &[name]);
+        VirtualHost {
+            url: format!("{}/{name}", self.server),
+            name: name.into(),
+            folder: self.folder.clone(),
+        }
+    }
+}
+
+/// A virtual host of the shared node, so that a test has every name to itself.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Where it is, as guest.
+    pub url: String,
+    name: String,
+    folder: PathBuf,
+}
+
+impl VirtualHost {
+    /// The broker closes every connection to it.
+    pub fn close_connections(&self) {
+        let close = format!(
+            "[rabbit_networking:close_connection(element(6, C), \"closed by a scenario\") \
+             || C <- rabbit_connection_tracking:list(<<\"{}\">>)].",
+            self.name
+        );
+        script(&["eval"], &self.folder, &[&close]);
+    }
+
+    /// Deletes a queue with what is in it.
+    pub fn delete_queue(&self, queue: &str) {
+        script(
+            &["ctl"],
+            &self.folder,
+            &["delete_queue", queue, "-p", &self.name],
+        );
+    }
+
+    /// Publishes bytes that are no message of ours.
+    pub fn publish(&self, exchange: &str, routing_key: &str, body: &[u8]) {
+        let body: Vec<_> = body.iter().map(u8::to_string).collect();
+        let publish = format!(
+            "rabbit_basic:publish(rabbit_misc:r(<<\"{}\">>, exchange, <<\"{exchange}\">>), \
+             <<\"{routing_key}\">>, [{{delivery_mode, 2}}], <<{}>>).",
+            self.name,
+            body.join(","),
+        );
+        script(&["eval"], &self.folder, &[&publish]);
+    }
+
+    /// Messages in a queue, those in somebody's hand too; `None` if there is no such queue.
+    pub fn depth(&self, queue: &str) -> Option<u64> {
+        let list = script(
+            &["ctl"],
+            &self.folder,
+            &["list_queues", "name", "messages", "-p", &self.name],
+        );
+        list.lines().find_map(|line| {
+            let (name, messages) = line.split_once('\t')?;
+            (name == queue).then(|| messages.parse().unwrap())
+        })
+    }
+}
+
+/// A node of one test, removed when dropped, and by itself when this process is killed.
+#[derive(Debug)]
+pub struct Node {
+    folder: TempDir,
+    port: u16,
+}
+
+impl Node {
+    /// A node that is not started yet: nobody listens on its port.
+    pub fn stopped() -> Self {
+        Self {
+            folder: TempDir::with_prefix("orkestra-scenario-").unwrap(),
+            port: free_port(),
+        }
+    }
+
+    /// A node that accepts connections.
+    pub fn started() -> Self {
+        let node = Self::stopped();
+        node.start();
+        node
+    }
+
+    /// Where it is, as guest.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
+    }
+
+    /// Returns when it accepts connections.
+    pub fn start(&self) {
+        let (port, owner) = (self.port.to_string(), std::process::id().to_string());
+        script(&["start"], self.folder.path(), &[&port, &owner]);
+    }
+
+    /// In order: connections are closed, queues are kept.
+    pub fn stop(&self) {
+        script(&["stop"], self.folder.path(), &[]);
+    }
+
+    /// As a power cut does.
+    pub fn kill(&self) {
+        script(&["kill"], self.folder.path(), &[]);
+    }
+
+    /// Sets the part of the machine's memory above which the node blocks publishers. Close to 0 raises the alarm, 0.4 is usual.
+    pub fn memory_limit(&self, part: f64) {
+        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({part:?}).");
+        script(&["eval"], self.folder.path(), &[&set]);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        script(&["remove"], self.folder.path(), &[]);
+    }
+}
+
+/// A port that nobody listens on, as on those that `scripts/rabbitmq.sh` derives from it; each call another.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 1000).unwrap();
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 22_000 + (start + number) % 1000 * 2;
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if [port, port + 1, port + 10_000, port + 10_001]
+            .into_iter()
+            .all(free)
+        {
+            return port;
+        }
+    }
+}
+
+fn script(command: &[&str], folder: &Path, rest: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/rabbitmq.sh");
+    let output = Command::new(path)
+        .args(command)
+        .arg(folder)
+        .args(rest)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "rabbitmq.sh {command:?} {rest:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
