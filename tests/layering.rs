@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!                      app   error
-//!  aggregate broker outbox subscription      adapters/*
+//!                     outbox
+//!  aggregate broker subscription             adapters/*
 //!                 delivery  registry
 //!                         ports
 //!       message   topic   retry   clock   code   telemetry
@@ -38,7 +39,11 @@ const ROWS: &[Row] = &[
         sideways: false,
     },
     Row {
-        modules: &["aggregate", "broker", "outbox", "subscription", "adapters"],
+        modules: &["aggregate", "broker", "subscription", "adapters"],
+        sideways: false,
+    },
+    Row {
+        modules: &["outbox"],
         sideways: false,
     },
     Row {
@@ -233,6 +238,7 @@ fn an_arrow_that_goes_up_or_sideways_is_objected_to() {
         ("aggregate", "adapters"),
         ("adapters", "subscription"),
         ("subscription", "aggregate"),
+        ("subscription", "outbox"),
         ("clock", "app"),
         ("app", "testing"),
         ("app", "somewhere"),
@@ -244,6 +250,7 @@ fn an_arrow_that_goes_up_or_sideways_is_objected_to() {
         ("adapters", "ports"),
         ("ports", "topic"),
         ("message", "clock"),
+        ("outbox", "subscription"),
         ("testing", "app"),
     ] {
         assert_eq!(objection(from, to), None, "{from} -> {to}");

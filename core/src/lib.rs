@@ -49,7 +49,7 @@
 //! |---|---|
 //! | [`message`], [`topic`], [`retry`], [`clock`] | data and rules, no I/O |
 //! | [`ports`] | the traits of stores, and their errors |
-//! | [`broker`], [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
+//! | [`broker`], [`outbox`], [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
 //! | [`adapters`] | memory, SQLite and RabbitMQ behind the ports |
 //! | [`telemetry`] | names of spans, and where they go |
 //! | `testing` (feature `testing`) | conformance suites, given / when / then |
@@ -65,6 +65,7 @@ pub mod code;
 pub mod delivery;
 mod error;
 pub mod message;
+pub mod outbox;
 pub mod ports;
 pub mod registry;
 pub mod retry;

@@ -1,6 +1,8 @@
 //! The adapters of an app, opened by URL: the one place that knows them all. The Rust app and both bindings start here.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 #[cfg(feature = "rabbitmq")]
 use crate::adapters::rabbitmq::{RabbitmqBus, RabbitmqConfig};
@@ -13,8 +15,11 @@ use crate::{
     broker::Broker,
     clock::{Clock, IdSource, SystemClock, SystemIds},
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
-    ports::{Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
-    subscription::{Subscription, SubscriptionOptions},
+    outbox::{RELAY, Relay, RelayHealth, RelayOptions, RunningRelay, WINDOW},
+    ports::{
+        Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore, TypeFilter,
+    },
+    subscription::{Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
 
@@ -147,6 +152,7 @@ impl Plan {
                 Arc::clone(&self.ids),
                 background.clone(),
             )
+            .traced(self.telemetry.clone())
         });
         Ok(Services {
             events: store.events,
@@ -159,6 +165,7 @@ impl Plan {
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
+            relay: Arc::default(),
         })
     }
 
@@ -208,7 +215,11 @@ pub struct Services {
     pub background: Background,
     /// The state's own store, to be closed with the rest.
     state_events: Option<Arc<dyn EventStore>>,
+    relay: Arc<Mutex<Option<RunningRelay>>>,
 }
+
+/// How long closing waits for the relay to publish what is left in the log, and then for the bus.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl Services {
     /// A reader of the log: of all processes the only one under `name` at a time; or transient without a name.
@@ -223,11 +234,64 @@ impl Services {
             .kept_by(self.background.clone())
     }
 
-    /// Closes the adapters: what was accepted is finished. Safe to call again.
+    /// Starts publishing the log to the broker: every event appended after this, in order, at least once, by one process at a time of those
+    /// that share the state store. Without a broker, or called again, it does nothing.
+    ///
+    /// The relay reads as the subscription [`RELAY`], whose checkpoint says how far the log is published. It begins at the end of the log at
+    /// the very first start, and where the last one ended ever after. It runs on a thread of the core, tries for ever while the broker is
+    /// away, and parks what the broker never takes as a dead letter of the handler [`RELAY`]. [`Services::close`] stops it.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use orkestra::{Services, outbox::RelayOptions, registry::Registry};
+    /// # async fn start(services: &Services, registry: Arc<Registry>) -> Result<(), orkestra::Error> {
+    /// let topics = Arc::new(move |type_name: &str| registry.topic_for(type_name).ok());
+    /// let options = RelayOptions::new(topics).on_dead_letter(|letter| eprintln!("{}", letter.message_id));
+    /// services.start_relay(options).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub async fn start_relay(&self, options: RelayOptions) -> Result<(), Error> {
+        let Some(broker) = self.broker.clone() else {
+            return Ok(());
+        };
+        if self.relay.lock().is_some() {
+            return Ok(());
+        }
+        let reading =
+            SubscriptionOptions::new(Start::Now, TypeFilter::default()).batch_size(WINDOW);
+        let subscription = self.subscribe(Some(RELAY.to_owned()), reading);
+        let dead_letters = Arc::clone(&self.dead_letters);
+        let mut relay = Relay::new(subscription, broker, dead_letters, options);
+        relay.open().await?;
+        self.relay
+            .lock()
+            .get_or_insert_with(|| relay.start(&self.background));
+        Ok(())
+    }
+
+    /// How the relay is, `None` if there is none.
+    pub fn relay_health(&self) -> Option<RelayHealth> {
+        self.relay.lock().as_ref().map(RunningRelay::health)
+    }
+
+    /// Closes the adapters: what was accepted is finished, what is in the log published, what is in hand settled, 5 s each at most. Safe to
+    /// call again.
+    ///
+    /// A host has stopped taking messages before ([`Broker::pause`]).
     ///
     /// # Errors
     /// The first error of an adapter; the others are closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
+        let relay = self.relay.lock().take();
+        if let Some(relay) = relay {
+            relay.stop(&*self.clock, LAST_WAIT).await;
+        }
+        if let Some(broker) = &self.broker {
+            broker.close(LAST_WAIT).await;
+        }
         let events = self.events.close().await;
         let state = match &self.state_events {
             Some(state) => state.close().await,

@@ -22,6 +22,7 @@ use crate::{
         Bus, BusError, BusHealth, ConsumerSpec, DeadLetter, DeadLetterStore, HandlerAddress,
         Outgoing,
     },
+    telemetry::{Span, Telemetry, names},
 };
 
 /// How long a command's answer is waited for when nobody says.
@@ -36,6 +37,7 @@ pub struct Broker {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) background: Background,
+    telemetry: Telemetry,
 }
 
 impl Broker {
@@ -53,7 +55,15 @@ impl Broker {
             clock,
             ids,
             background,
+            telemetry: Telemetry::off(),
         }
+    }
+
+    /// The same with spans for what is published and what is consumed.
+    #[must_use]
+    pub fn traced(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = telemetry;
+        self
     }
 
     /// Publishes a message; the broker has it when this returns.
@@ -61,7 +71,9 @@ impl Broker {
     /// # Errors
     /// As [`Bus::send`].
     pub async fn send(&self, message: Outgoing) -> Result<(), BusError> {
-        self.bus.send(message).await
+        let mut span = self.publishing(&message, &message.topic);
+        let sent = self.bus.send(message).await;
+        sent.inspect_err(|error| span.fail(error))
     }
 
     /// Sends a command and waits for its answer, `timeout` at most: the result as JSON.
@@ -71,16 +83,16 @@ impl Broker {
     /// [`Bus::send`].
     pub async fn ask(&self, command: Outgoing, timeout: Duration) -> Result<Bytes, BusError> {
         let topic = Arc::clone(&command.topic);
+        let mut span = self.publishing(&command, &topic);
         let answer = self.bus.ask(command);
         let body = match select(answer, self.clock.sleep(timeout)).await {
-            Either::Left((body, _)) => body?,
-            Either::Right(((), _)) => {
-                return Err(BusError::DispatchTimeout {
-                    topic: topic.to_string(),
-                    seconds: timeout.as_secs_f64(),
-                });
-            }
+            Either::Left((body, _)) => body,
+            Either::Right(((), _)) => Err(BusError::DispatchTimeout {
+                topic: topic.to_string(),
+                seconds: timeout.as_secs_f64(),
+            }),
         };
+        let body = body.inspect_err(|error| span.fail(error))?;
         let reply = match Reply::decode(&body) {
             Ok((_, reply)) => reply,
             // Somebody else's answer in our queue: the handler's end is not known.
@@ -123,7 +135,9 @@ impl Broker {
         message: Outgoing,
         entry: Option<Uuid>,
     ) -> Result<(), BusError> {
-        self.bus.requeue(to, message, entry).await
+        let mut span = self.publishing(&message, &to.handler);
+        let sent = self.bus.requeue(to, message, entry).await;
+        sent.inspect_err(|error| span.fail(error))
     }
 
     /// Dead letters that lie at the broker and belong to the app. They stay there.
@@ -137,6 +151,21 @@ impl Broker {
             .into_iter()
             .map(|letter| consumer::letter_of(letter, now))
             .collect())
+    }
+
+    fn publishing(&self, message: &Outgoing, routing_key: &str) -> Span {
+        self.telemetry.span(names::RABBITMQ_PUBLISH, || {
+            vec![
+                (names::MESSAGING_SYSTEM, "rabbitmq".into()),
+                (names::MESSAGING_OPERATION, "publish".into()),
+                (names::MESSAGING_ROUTING_KEY, routing_key.to_owned()),
+                (names::MESSAGING_MESSAGE_ID, message.id.to_string()),
+                (
+                    names::MESSAGING_CONVERSATION_ID,
+                    message.correlation_id.to_string(),
+                ),
+            ]
+        })
     }
 
     /// How the bus is, now.

@@ -43,3 +43,16 @@ pub const CAUSATION_ID: &str = "orkestra.causation_id";
 pub const ACTOR_ID: &str = "orkestra.actor_id";
 /// Full name of the handler.
 pub const HANDLER: &str = "orkestra.handler";
+
+/// The kind of broker, of OpenTelemetry's messaging conventions.
+pub const MESSAGING_SYSTEM: &str = "messaging.system";
+/// What is done: `publish`, `process`.
+pub const MESSAGING_OPERATION: &str = "messaging.operation.name";
+/// The exchange, or the queue.
+pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+/// The message's id.
+pub const MESSAGING_MESSAGE_ID: &str = "messaging.message.id";
+/// The message's correlation id.
+pub const MESSAGING_CONVERSATION_ID: &str = "messaging.message.conversation_id";
+/// What routes the message.
+pub const MESSAGING_ROUTING_KEY: &str = "messaging.rabbitmq.destination.routing_key";
