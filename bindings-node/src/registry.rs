@@ -53,6 +53,7 @@ impl HandlerIn {
                 policy: self.policy,
                 concurrency: self.concurrency,
                 timeout: timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)),
+                prefetch: None,
             },
         })
     }

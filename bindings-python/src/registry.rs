@@ -305,6 +305,7 @@ impl Registry {
                 policy: policy.0.clone(),
                 concurrency,
                 timeout: timeout.map(|t| Duration::try_from_secs_f64(t).unwrap_or_default()),
+                prefetch: None,
             },
         };
         let mut core = self.0.core.write();

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     message::{MessageError, MessageKind},
-    ports::{BusError, TypeFilter},
+    ports::{BusError, ConsumerSpec, HandlerAddress, TypeFilter},
     retry::RetryPolicy,
     topic::{Pattern, camelize, topic_for, underscore},
 };
@@ -58,6 +58,8 @@ pub struct HandlerOptions {
     pub concurrency: Option<u32>,
     /// The longest that an attempt may take; `None` for no limit.
     pub timeout: Option<Duration>,
+    /// Messages of a broker in hand at most; `None` for what the bus's URL says. Never under the concurrency.
+    pub prefetch: Option<u32>,
 }
 
 /// A handler to register.
@@ -310,6 +312,9 @@ impl Registry {
         if options.concurrency == Some(0) {
             return refuse("concurrency: expected at least 1, found 0".into());
         }
+        if options.prefetch == Some(0) {
+            return refuse("prefetch: expected at least 1, found 0".into());
+        }
         if options.timeout == Some(Duration::ZERO) {
             return refuse("timeout: expected more than 0".into());
         }
@@ -371,6 +376,37 @@ impl Registry {
     /// The handlers, in order of registration.
     pub fn handlers(&self) -> &[HandlerInfo] {
         &self.handlers
+    }
+
+    /// What a handler consumes where there is a broker. An event handler takes the topics of its types' aliases too.
+    pub fn consumer_spec(&self, index: HandlerIndex) -> ConsumerSpec {
+        let info = &self.handlers[index.0];
+        let mut patterns = info.patterns.clone();
+        let topic = match info.kind {
+            MessageKind::Command => patterns.first().map_or("", Pattern::as_str).to_owned(),
+            MessageKind::Event => {
+                let aliases = self.filter(&patterns).also;
+                let topics = aliases
+                    .iter()
+                    .filter_map(|alias| topic_for(alias, &self.app_prefix).ok());
+                for pattern in topics.filter_map(|topic| pattern_of(&topic)) {
+                    if !patterns.contains(&pattern) {
+                        patterns.push(pattern);
+                    }
+                }
+                String::new()
+            }
+        };
+        ConsumerSpec {
+            address: HandlerAddress {
+                kind: info.kind,
+                topic,
+                handler: info.full_name.clone(),
+            },
+            patterns,
+            concurrency: info.concurrency,
+            prefetch: info.options.prefetch,
+        }
     }
 
     /// The filter by which a handler's subscription reads the log; it lets the aliases of wanted types pass too.
@@ -533,6 +569,9 @@ mod tests {
                 .wants("Shop.Orders.OrderPlaced")
         );
         assert!(!registry.filter_for(handler).wants("Old.Other"));
+        let spec = registry.consumer_spec(handler);
+        let topics: Vec<_> = spec.patterns.iter().map(Pattern::as_str).collect();
+        assert_eq!(topics, ["orders.order_placed", "old.placed"]);
     }
 
     #[test]

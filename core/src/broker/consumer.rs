@@ -17,10 +17,11 @@ use crate::{
     delivery::Delivery,
     message::{MessageKind, Metadata, Reply, wire::Decoded},
     ports::{
-        Arrived, BrokerLetter, DeadLetter, DeadLetterReason, DeadLetterStatus, Doom, ErrorRecord,
-        HandlerAddress, Inbox, RawMessage, Receipt, Settlement, TraceContext,
+        Arrived, BrokerLetter, ConsumerSpec, DeadLetter, DeadLetterReason, DeadLetterStatus, Doom,
+        ErrorRecord, Inbox, RawMessage, Receipt, Settlement, TraceContext,
     },
     retry::RetryPolicy,
+    telemetry::{Span, names},
 };
 
 /// What arrived.
@@ -36,27 +37,38 @@ pub enum Arrival {
 #[derive(Debug, Clone)]
 pub struct Consumer {
     broker: Broker,
-    address: Arc<HandlerAddress>,
+    spec: Arc<ConsumerSpec>,
     inbox: Inbox,
 }
 
 impl Consumer {
-    pub(super) fn new(broker: Broker, address: HandlerAddress, inbox: Inbox) -> Self {
+    pub(super) fn new(broker: Broker, spec: ConsumerSpec, inbox: Inbox) -> Self {
         Self {
             broker,
-            address: Arc::new(address),
+            spec: Arc::new(spec),
             inbox,
         }
     }
 
     /// The next one, if there is one now.
     pub fn try_take(&self) -> Option<Arrival> {
-        self.inbox.try_take().map(|arrived| self.open(arrived))
+        while let Some(arrived) = self.inbox.try_take() {
+            let arrival = self.open(arrived);
+            if arrival.is_some() {
+                return arrival;
+            }
+        }
+        None
     }
 
     /// Waits for the next one; `None` when nothing more comes.
     pub async fn take(&self) -> Option<Arrival> {
-        self.inbox.take().await.map(|arrived| self.open(arrived))
+        loop {
+            let arrival = self.open(self.inbox.take().await?);
+            if arrival.is_some() {
+                return arrival;
+            }
+        }
     }
 
     /// Waits until there may be something to take; false when nothing more comes.
@@ -69,26 +81,40 @@ impl Consumer {
         self.inbox.poll_ready(context)
     }
 
-    fn open(&self, arrived: Arrived) -> Arrival {
+    /// An event that no pattern of the handler wants any more is done with: its binding is older than the handler. One that somebody
+    /// requeued is wanted.
+    fn is_wanted(&self, raw: &RawMessage) -> bool {
+        self.spec.address.kind == MessageKind::Command
+            || raw.dead_letter.is_some()
+            || self.spec.patterns.iter().any(|p| p.matches(&raw.topic))
+    }
+
+    fn open(&self, arrived: Arrived) -> Option<Arrival> {
         let Arrived {
             raw,
             content,
             receipt,
         } = arrived;
+        if !self.is_wanted(&raw) {
+            receipt.settle(Settlement::Done { reply: None });
+            return None;
+        }
+        let address = &self.spec.address;
         let matches = |decoded: &Decoded| {
             matches!(
-                (decoded, self.address.kind),
+                (decoded, address.kind),
                 (Decoded::Command(_), MessageKind::Command)
                     | (Decoded::Event(_), MessageKind::Event)
             )
         };
-        match content {
+        Some(match content {
             Ok(content) if matches(&content) => Arrival::Message(Box::new(Incoming {
+                span: self.consuming(&raw),
                 content,
                 raw,
                 receipt,
                 broker: self.broker.clone(),
-                address: Arc::clone(&self.address),
+                spec: Arc::clone(&self.spec),
             })),
             Ok(_) => self.doomed(
                 raw,
@@ -99,20 +125,36 @@ impl Consumer {
                         error_type: "ORK_BUS_WRONG_KIND".into(),
                         message: format!(
                             "expected {} in the queue of {}",
-                            self.address.kind.as_str(),
-                            self.address.handler
+                            address.kind.as_str(),
+                            address.handler
                         ),
                         trace: String::new(),
                     },
                 },
             ),
             Err(doom) => self.doomed(raw, receipt, doom),
-        }
+        })
+    }
+
+    fn consuming(&self, raw: &RawMessage) -> Span {
+        self.broker.telemetry.span(names::RABBITMQ_CONSUME, || {
+            let mut attributes = vec![
+                (names::MESSAGING_SYSTEM, "rabbitmq".into()),
+                (names::MESSAGING_OPERATION, "process".into()),
+                (names::MESSAGING_ROUTING_KEY, raw.topic.clone()),
+                (names::HANDLER, self.spec.address.handler.clone()),
+            ];
+            attributes.extend(
+                raw.id
+                    .map(|id| (names::MESSAGING_MESSAGE_ID, id.to_string())),
+            );
+            attributes
+        })
     }
 
     fn doomed(&self, raw: RawMessage, receipt: Receipt, doom: Doom) -> Arrival {
         let now = self.broker.clock.now();
-        let letter = letter_of_raw(&raw, self.address.handler.clone(), doom.reason, now);
+        let letter = letter_of_raw(&raw, self.spec.address.handler.clone(), doom.reason, now);
         let mut letter = DeadLetter {
             id: self.broker.ids.next_id(now),
             ..letter
@@ -134,7 +176,8 @@ pub struct Incoming {
     raw: RawMessage,
     receipt: Receipt,
     broker: Broker,
-    address: Arc<HandlerAddress>,
+    spec: Arc<ConsumerSpec>,
+    span: Span,
 }
 
 impl Incoming {
@@ -184,7 +227,7 @@ impl Incoming {
 
     /// Its delivery under the handler's `policy`: goes on where the last attempt ended.
     pub fn delivery(&self, policy: &RetryPolicy) -> Delivery {
-        Delivery::new(policy, self.address.kind, self.max_retries()).resumed(
+        Delivery::new(policy, self.spec.address.kind, self.max_retries()).resumed(
             self.raw.attempts,
             self.raw.failures,
             self.raw.first_failed_at,
@@ -195,6 +238,17 @@ impl Incoming {
     pub fn done(self, result: Option<Bytes>) {
         let reply = self.reply(|| Reply::Succeeded {
             result: result.unwrap_or_else(|| Bytes::from_static(b"null")),
+        });
+        self.finish(reply);
+    }
+
+    /// Handled, but its result cannot be sent: whoever waits for it is told why, as a failure.
+    pub fn unanswerable(self, error: ErrorRecord) {
+        let reply = self.reply(|| Reply::Failed {
+            handler: self.spec.address.handler.clone(),
+            error_type: error.error_type,
+            message: error.message,
+            trace: error.trace,
         });
         self.finish(reply);
     }
@@ -225,10 +279,13 @@ impl Incoming {
             trace_id: letter.trace_id.or_else(|| trace_id(&self.raw.trace)),
             // As it came: a requeued one is the same to the byte.
             body: self.raw.body.clone(),
+            topic: self.raw.topic.clone(),
             requeueable: true,
             ..letter
         };
-        let reply = self.reply(|| failed(&letter));
+        let _span = self.span;
+        let wanted = self.raw.wants_reply;
+        let reply = wanted.then(|| failed(&letter).encode(letter.message_id));
         bury(&self.broker, letter, self.receipt, reply).await
     }
 
@@ -246,6 +303,7 @@ impl Incoming {
             raw,
             receipt,
             broker,
+            span: _span,
             ..
         } = self;
         let (Some(entry), Some(store)) = (raw.dead_letter, broker.dead_letters.clone()) else {

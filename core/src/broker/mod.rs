@@ -120,9 +120,8 @@ impl Broker {
     /// # Errors
     /// As [`Bus::consume`].
     pub async fn consume(&self, spec: ConsumerSpec) -> Result<Consumer, BusError> {
-        let address = spec.address.clone();
-        let inbox = self.bus.consume(spec).await?;
-        Ok(Consumer::new(self.clone(), address, inbox))
+        let inbox = self.bus.consume(spec.clone()).await?;
+        Ok(Consumer::new(self.clone(), spec, inbox))
     }
 
     /// Puts the message of the dead letter `entry` into the queue of its handler alone.

@@ -1,6 +1,6 @@
 //! A broker between processes, and what can go wrong between a sender and a handler.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -112,6 +112,10 @@ pub struct BrokerLetter {
     pub message: RawMessage,
 }
 
+/// What becomes of a dead letter that is taken from the broker: true when it may leave. The future needs no runtime.
+pub type TakeLetter =
+    Box<dyn FnMut(BrokerLetter) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
+
 /// A broker between processes. Its futures need no runtime: they wait for wakers only.
 ///
 /// A connection that is lost comes back by itself; what was being published meanwhile is published again with the same id.
@@ -157,12 +161,12 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// As [`Bus::consume`].
     async fn letters(&self, limit: usize) -> Result<Vec<BrokerLetter>, BusError>;
 
-    /// The same, in an inbox: each leaves the broker when it is settled as done, and stays when it is given back. The inbox ends with the last of
-    /// those that were there at the start, or after `limit`.
+    /// The same, one by one to `take`: each leaves the broker when that answers true. Ends with the last of those that were there at the
+    /// start, after `limit`, or at the first that `take` does not want, which stays. Returns how many have left.
     ///
     /// # Errors
     /// As [`Bus::consume`].
-    async fn drain_letters(&self, limit: usize) -> Result<Inbox, BusError>;
+    async fn drain_letters(&self, limit: usize, take: TakeLetter) -> Result<usize, BusError>;
 
     /// How the bus is, now.
     fn health(&self) -> BusHealth;

@@ -229,6 +229,12 @@ pub trait DeadLetterStore: Send + Sync + fmt::Debug {
     /// [`StoreError::NoDeadLetter`]; transient ones if the store is away.
     async fn requeue(&self, id: Uuid, body: Option<Bytes>) -> Result<DeadLetter, StoreError>;
 
+    /// Marks the entry `id` as dead again, with this body: it was marked as requeued and could not be handed over.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDeadLetter`]; transient ones if the store is away.
+    async fn take_back(&self, id: Uuid, body: Bytes) -> Result<DeadLetter, StoreError>;
+
     /// Removes the entry `id`; returns whether there was one.
     ///
     /// # Errors

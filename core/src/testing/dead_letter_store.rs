@@ -12,6 +12,7 @@ suite! {
         l02_entries_are_listed_by_handler_topic_time_text_and_status,
         l02_pages_have_a_total,
         l03_requeueing_keeps_the_id_and_marks_the_entry,
+        l03_an_entry_that_could_not_be_handed_over_is_dead_again,
         l05_a_discarded_entry_is_gone,
         l06_failing_again_is_one_entry_with_history,
         l06_handlers_have_their_own_entries,
@@ -170,6 +171,18 @@ mod cases {
         };
         assert_eq!(requeued, expected);
         assert_eq!(get(f, 1).unwrap(), expected);
+    }
+
+    pub(super) fn l03_an_entry_that_could_not_be_handed_over_is_dead_again(f: &Store) {
+        let letter = record(f, dead_letter(1, PLACE, NOON));
+        block_on(f.store().requeue(letter.id, Some("{}".into()))).unwrap();
+
+        let back = block_on(f.store().take_back(letter.id, letter.body.clone())).unwrap();
+
+        assert_eq!(back, letter);
+        assert_eq!(get(f, 1).unwrap(), letter);
+        let error = block_on(f.store().take_back(id(9), letter.body)).unwrap_err();
+        assert!(matches!(error, StoreError::NoDeadLetter { .. }));
     }
 
     pub(super) fn l05_a_discarded_entry_is_gone(f: &Store) {

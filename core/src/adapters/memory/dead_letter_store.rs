@@ -144,6 +144,14 @@ impl DeadLetterStore for MemoryStore {
         Ok(letter.clone())
     }
 
+    async fn take_back(&self, id: Uuid, body: Bytes) -> Result<DeadLetter, StoreError> {
+        let mut state = self.open()?;
+        let letter = state.dead_letters.get_mut(id)?;
+        letter.status = DeadLetterStatus::Dead;
+        letter.body = body;
+        Ok(letter.clone())
+    }
+
     async fn discard(&self, id: Uuid) -> Result<bool, StoreError> {
         let letters = &mut self.open()?.dead_letters;
         let serial = letters.by_id.get(&id).copied();

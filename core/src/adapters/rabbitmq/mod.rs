@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     ports::{
         BrokerLetter, Bus, BusError, BusHealth, ConsumerSpec, HandlerAddress, Inbox, Outgoing,
+        TakeLetter,
     },
 };
 
@@ -69,7 +70,7 @@ impl Bus for RabbitmqBus {
         Err(unfinished())
     }
 
-    async fn drain_letters(&self, _limit: usize) -> Result<Inbox, BusError> {
+    async fn drain_letters(&self, _limit: usize, _take: TakeLetter) -> Result<usize, BusError> {
         Err(unfinished())
     }
 

@@ -52,21 +52,14 @@ impl DeadLetterStore for SqliteStore {
 
     async fn requeue(&self, id: Uuid, body: Option<Bytes>) -> Result<DeadLetter, StoreError> {
         self.write(Size::default(), move |tx| {
-            let mut letter = find(tx.conn, id)?;
-            letter.status = DeadLetterStatus::Requeued;
-            if let Some(body) = &body {
-                letter.body = body.clone();
-            }
-            tx.conn
-                .prepare_cached(
-                    "UPDATE orkestra_dead_letters SET status = ?2, body = ?3 WHERE id = ?1",
-                )?
-                .execute((
-                    id.as_bytes(),
-                    letter.status.as_str(),
-                    text_or_bytes(&letter.body),
-                ))?;
-            Ok(letter)
+            mark(tx.conn, id, DeadLetterStatus::Requeued, body.clone())
+        })?
+        .await
+    }
+
+    async fn take_back(&self, id: Uuid, body: Bytes) -> Result<DeadLetter, StoreError> {
+        self.write(Size::default(), move |tx| {
+            mark(tx.conn, id, DeadLetterStatus::Dead, Some(body.clone()))
         })?
         .await
     }
@@ -119,6 +112,23 @@ fn record(conn: &Connection, letter: DeadLetter) -> Result<DeadLetter, Failure> 
         letter.status.as_str(),
         json(&letter.history)?,
     ])?;
+    Ok(letter)
+}
+
+/// Gives the entry another status, and another body if there is one.
+fn mark(
+    conn: &Connection,
+    id: Uuid,
+    status: DeadLetterStatus,
+    body: Option<Bytes>,
+) -> Result<DeadLetter, Failure> {
+    let mut letter = find(conn, id)?;
+    letter.status = status;
+    if let Some(body) = body {
+        letter.body = body;
+    }
+    conn.prepare_cached("UPDATE orkestra_dead_letters SET status = ?2, body = ?3 WHERE id = ?1")?
+        .execute((id.as_bytes(), status.as_str(), text_or_bytes(&letter.body)))?;
     Ok(letter)
 }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::{ManualClock, ManualIds, Timestamp},
     ports::{
         BrokerLetter, Bus, BusHealth, CheckpointStore, ConsumerSpec, DeadLetterFilter, EventStore,
-        ExpectedRevision, HandlerAddress, Inbox, NewEvent, StreamName, TypeFilter,
+        ExpectedRevision, HandlerAddress, Inbox, NewEvent, StreamName, TakeLetter, TypeFilter,
     },
     subscription::{Start, SubscriptionOptions},
 };
@@ -49,8 +49,8 @@ impl Bus for FakeBus {
     async fn letters(&self, _: usize) -> Result<Vec<BrokerLetter>, BusError> {
         Ok(Vec::new())
     }
-    async fn drain_letters(&self, _: usize) -> Result<Inbox, BusError> {
-        Err(BusError::Closed {})
+    async fn drain_letters(&self, _: usize, _: TakeLetter) -> Result<usize, BusError> {
+        Ok(0)
     }
     fn health(&self) -> BusHealth {
         BusHealth::default()
