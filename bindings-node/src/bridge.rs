@@ -65,6 +65,8 @@ impl Wake for TaskWaker {
 
 struct Tasks {
     waiting: RefCell<HashMap<u32, (Task, Waker)>>,
+    /// What ended at once but is told like the rest.
+    ended: RefCell<Vec<(u32, Outcome)>>,
     last: Cell<u32>,
     mailbox: Arc<Mailbox>,
 }
@@ -91,6 +93,7 @@ impl Bridge {
         Ok(Self {
             tasks: Rc::new(Tasks {
                 waiting: RefCell::default(),
+                ended: RefCell::default(),
                 last: Cell::new(0),
                 mailbox: Arc::new(Mailbox {
                     woken: Mutex::default(),
@@ -108,6 +111,14 @@ impl Bridge {
         mailbox.called.store(false, Ordering::Release);
         let woken = std::mem::take(&mut *mailbox.woken.lock());
         let mut ended = Vec::with_capacity(woken.len() * 3);
+        let mut end = |number: u32, outcome: Outcome| {
+            ended.push(Either::A(number));
+            ended.push(Either::A(u32::from(outcome.is_ok())));
+            ended.push(Either::B(outcome.unwrap_or_else(Some)));
+        };
+        for (number, outcome) in self.tasks.ended.take() {
+            end(number, outcome);
+        }
         for number in woken {
             // Taken out while it runs: what it polls may start other tasks.
             let Some((mut task, waker)) = self.tasks.waiting.borrow_mut().remove(&number) else {
@@ -120,11 +131,7 @@ impl Bridge {
                         .borrow_mut()
                         .insert(number, (task, waker));
                 }
-                Poll::Ready(outcome) => {
-                    ended.push(Either::A(number));
-                    ended.push(Either::A(u32::from(outcome.is_ok())));
-                    ended.push(Either::B(outcome.unwrap_or_else(Some)));
-                }
+                Poll::Ready(outcome) => end(number, outcome),
             }
         }
         ended
@@ -150,21 +157,50 @@ impl Spawner {
         &self,
         future: impl Future<Output = Result<Option<String>, E>> + 'static,
     ) -> napi::Result<Started> {
+        match self.begin(future) {
+            (_, Some(Ok(text))) => Ok(Either::B(text)),
+            (_, Some(Err(json))) => Err(napi::Error::from_reason(json)),
+            (number, None) => Ok(Either::A(number)),
+        }
+    }
+
+    /// Runs `future` and returns its number; [`Bridge::drain`] says how it ended, also if it need not wait. For one of many.
+    pub(crate) fn post<E: Coded>(
+        &self,
+        future: impl Future<Output = Result<Option<String>, E>> + 'static,
+    ) -> u32 {
+        let (number, outcome) = self.begin(future);
+        if let Some(outcome) = outcome {
+            self.0.ended.borrow_mut().push((number, outcome));
+            self.0.waker(number).wake();
+        }
+        number
+    }
+
+    fn begin<E: Coded>(
+        &self,
+        future: impl Future<Output = Result<Option<String>, E>> + 'static,
+    ) -> (u32, Option<Outcome>) {
         let tasks = &self.0;
         let number = tasks.last.get() % u32::MAX + 1;
         tasks.last.set(number);
-        let waker = Waker::from(Arc::new(TaskWaker {
-            task: number,
-            mailbox: Arc::clone(&tasks.mailbox),
-        }));
+        let waker = tasks.waker(number);
         let mut task: Task = Box::pin(async move { future.await.map_err(|error| encode(&error)) });
         match task.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(Ok(text)) => Ok(Either::B(text)),
-            Poll::Ready(Err(json)) => Err(napi::Error::from_reason(json)),
+            Poll::Ready(outcome) => (number, Some(outcome)),
             Poll::Pending => {
                 tasks.waiting.borrow_mut().insert(number, (task, waker));
-                Ok(Either::A(number))
+                (number, None)
             }
         }
+    }
+}
+
+impl Tasks {
+    fn waker(&self, task: u32) -> Waker {
+        Waker::from(Arc::new(TaskWaker {
+            task,
+            mailbox: Arc::clone(&self.mailbox),
+        }))
     }
 }

@@ -53,7 +53,7 @@ impl FilterIn {
     }
 }
 
-fn letter_json(letter: &DeadLetter) -> Value {
+pub(crate) fn letter_json(letter: &DeadLetter) -> Value {
     json!({
         "id": letter.id,
         "handler": letter.handler,
@@ -75,7 +75,7 @@ fn letter_json(letter: &DeadLetter) -> Value {
     })
 }
 
-fn id_of(text: &str) -> napi::Result<Uuid> {
+pub(crate) fn id_of(text: &str) -> napi::Result<Uuid> {
     orkestra::message::parse_message_id(text).map_err(|error| throw(&error))
 }
 

@@ -19,6 +19,9 @@
 )]
 
 pub mod bridge;
+pub mod broker;
+pub mod cli;
+pub mod consumers;
 pub mod dead_letters;
 pub mod delivery;
 mod error;

@@ -5,8 +5,8 @@ use orkestra::{
     catalogue,
     clock::{Timestamp, derive_event_id},
     message::{
-        CommandEnvelope, CommandStatus, Event, EventStatus, HandlerState, MetadataFields,
-        PayloadLimits, parse_message_id,
+        CommandEnvelope, CommandStatus, Event, EventStatus, HandlerState, MessageKind, Metadata,
+        MetadataFields, PayloadLimits, parse_message_id,
         wire::{self, Decoded},
     },
     retry::RetryPolicy,
@@ -145,7 +145,22 @@ pub(crate) struct MetadataIn {
 }
 
 impl MessageIn<'_> {
-    pub(crate) fn metadata(&self) -> napi::Result<orkestra::message::Metadata> {
+    /// The body on the wire, and its metadata.
+    pub(crate) fn encode(&self, kind: MessageKind) -> napi::Result<(bytes::Bytes, Metadata)> {
+        let (body, metadata) = match kind {
+            MessageKind::Command => {
+                let envelope = self.command()?;
+                (wire::encode_command(&envelope), envelope.command.metadata)
+            }
+            MessageKind::Event => {
+                let event = self.event()?;
+                (wire::encode_event(&event), event.metadata)
+            }
+        };
+        Ok((body.map_err(|error| throw(&error))?, metadata))
+    }
+
+    pub(crate) fn metadata(&self) -> napi::Result<Metadata> {
         let now = Timestamp::from_micros(self.metadata.issued_at);
         self.metadata
             .fields
@@ -183,16 +198,20 @@ impl MessageIn<'_> {
     }
 }
 
+/// The kind of that name.
+pub(crate) fn kind_of(word: &str) -> MessageKind {
+    if word == MessageKind::Command.as_str() {
+        MessageKind::Command
+    } else {
+        MessageKind::Event
+    }
+}
+
 /// The body of a message on the wire.
 #[napi]
 pub fn encode_message(kind: String, json: String) -> napi::Result<String> {
     let message: MessageIn<'_> = parse_borrowed(&json)?;
-    let body = if kind == "command" {
-        wire::encode_command(&message.command()?)
-    } else {
-        wire::encode_event(&message.event()?)
-    };
-    let body = body.map_err(|error| throw(&error))?;
+    let (body, _) = message.encode(kind_of(&kind))?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 

@@ -11,7 +11,12 @@ use std::{
 };
 
 use napi_derive::napi;
-use orkestra::{AppError, Error, Plan, Services, Settings, code::Cause, ports::StoreError};
+use orkestra::{
+    AppError, Error, Plan, Services, Settings,
+    broker::Broker,
+    code::Cause,
+    ports::{BusError, StoreError},
+};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
@@ -60,6 +65,12 @@ impl NodeStores {
         self.plan.is_memory_only()
     }
 
+    /// Whether messages go through a broker.
+    #[napi(getter)]
+    pub fn has_broker(&self) -> bool {
+        self.plan.has_broker()
+    }
+
     /// The longest payload in bytes.
     #[napi(getter)]
     pub fn max_payload_bytes(&self) -> i64 {
@@ -96,6 +107,12 @@ impl NodeStores {
 }
 
 impl NodeStores {
+    /// The opened broker.
+    pub(crate) fn broker(&self) -> napi::Result<Broker> {
+        let broker = self.services()?.broker;
+        broker.ok_or_else(|| throw(&BusError::Closed {}))
+    }
+
     /// The opened adapters.
     pub(crate) fn services(&self) -> napi::Result<Services> {
         let opened = self.opened.borrow().clone();

@@ -11,8 +11,10 @@ import {
   executed,
 } from "./aggregate.js";
 import { Bridge } from "./bridge.js";
+import { Broker } from "./broker.js";
 import { Bus, type DispatchOptions, type SendOptions } from "./bus.js";
 import { type Origin, SYSTEM } from "./clock.js";
+import { Consumers } from "./consumers.js";
 import type { Context, Sender } from "./context.js";
 import { type DeadLetter, DeadLetters } from "./dead-letters.js";
 import { Deliveries } from "./delivery.js";
@@ -55,8 +57,14 @@ import type { Row } from "./recorded.js";
 import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import type { Call, Route } from "./route.js";
-import type { Health, Logger, OrkestraOptions } from "./settings.js";
-import { either } from "./signals.js";
+import {
+  type BusHealth,
+  type Health,
+  isWell,
+  type Logger,
+  type OrkestraOptions,
+} from "./settings.js";
+import { either, ToldToEnd } from "./signals.js";
 import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
 
@@ -95,7 +103,12 @@ export class Orkestra {
   readonly #readers = new Map<Route, { readonly start: Start; readonly poison: Poison }>();
   readonly #aggregates = new Map<Executor, AggregateHost>();
   #followers: LogFollower[] = [];
+  #consumers: Consumers | undefined;
   #status: Status = "new";
+  /** While it closes: what is under way may still send. */
+  #draining = false;
+  #opened = false;
+  #opening: Promise<unknown> | undefined;
   #starting: Promise<this> | undefined;
   #closed: Promise<void> | undefined;
 
@@ -130,6 +143,12 @@ export class Orkestra {
       warn: (message, error) => this.#warn(message, error),
     });
     const sender = this.#sender();
+    const broker = new Broker({
+      bridge: this.#bridge,
+      stores: this.#stores,
+      registry: this.#registry,
+      opening: () => (this.#opened ? undefined : this.#open()),
+    });
     this.#bus = new Bus({
       app: name,
       origin: this.#origin,
@@ -137,7 +156,8 @@ export class Orkestra {
       deliveries: this.#deliveries,
       sender,
       ambient: context === "async",
-      guard: () => this.#guard(),
+      broker: this.#stores.hasBroker ? broker : undefined,
+      guard: (cause) => this.#guardSending(cause),
     });
     this.#storeHost = {
       bridge: this.#bridge,
@@ -149,9 +169,10 @@ export class Orkestra {
     this.store = new Store(this.#storeHost);
     const redelivery = new Redelivery({
       bus: this.#bus,
+      bridge: this.#bridge,
+      stores: this.#stores,
       registry: this.#registry,
       clock: this.#origin.clock,
-      maxPayloadBytes: this.#stores.maxPayloadBytes,
       guard: () => this.#guard(),
     });
     this.deadLetters = new DeadLetters(this.#bridge, this.#stores, redelivery);
@@ -177,7 +198,7 @@ export class Orkestra {
 
   /**
    * Registers an event handler: for a definition, several, or `{ topic: "orders.events.#" }`. It gets published events, and those appended to
-   * the store after the commit.
+   * the store after the commit, with a broker from there.
    *
    * @throws {InvalidHandlerError} if it has no name and the app is not in memory.
    * @throws {DuplicateHandlerNameError} if another one has its name.
@@ -274,25 +295,34 @@ export class Orkestra {
   /**
    * Sends a command to its handler and waits for the result, retries included.
    *
-   * @throws what the handler threw, when its retries are used up.
+   * Over a broker the result is JSON (`null` for nothing), `timeoutMs` is 60,000 unless given, and it works before `start()` too.
+   *
+   * @throws what the handler threw, when its retries are used up; over a broker a {@link HandlerError}.
    * @throws {NoHandlerError} if nobody handles it.
    * @throws {RejectedError} if the handler refused it.
    * @throws {DispatchTimeoutError} if `timeoutMs` is over.
+   * @throws {BusUnavailableError} if the broker is away.
    */
   dispatch<Result>(command: Command<Result>, options?: DispatchOptions): Promise<Result> {
     return this.#bus.dispatch(command, options, this.#bus.cause()) as Promise<Result>;
   }
 
   /**
-   * Sends a command; it is handled behind. Its failure is a dead letter.
+   * Sends a command; it is handled behind. Its failure is a dead letter. Over a broker this ends when the broker has it safely.
    *
    * @throws {NoHandlerError} if nobody handles it.
+   * @throws {BusUnavailableError} if the broker is away.
    */
   send(command: Command, options?: DispatchOptions): Promise<void> {
     return this.#bus.send(command, options, this.#bus.cause());
   }
 
-  /** Publishes an event now, not stored, and waits for the first attempt of each handler. Never rejects because a handler failed. */
+  /**
+   * Publishes an event now, not stored, and waits for the first attempt of each handler; over a broker, until the broker has it safely. Never
+   * rejects because a handler failed.
+   *
+   * @throws {BusUnavailableError} if the broker is away.
+   */
   publish(event: Event, options?: SendOptions): Promise<EventEnvelope> {
     return this.#bus.publish(event, options, this.#bus.cause());
   }
@@ -393,40 +423,84 @@ export class Orkestra {
       error = problem instanceof Error ? problem.message : String(problem);
     }
     const reading = readers.every(({ running, stopped }) => running && stopped === null);
-    const ok = this.#status === "running" && error === null && reading;
-    return { ok, app: this.name, status: this.#status, error, head, readers, deadLetters };
+    const bus = this.#busHealth();
+    const ok = this.#status === "running" && error === null && reading && isWell(bus);
+    return { ok, app: this.name, status: this.#status, error, head, readers, deadLetters, bus };
+  }
+
+  #busHealth(): BusHealth | null {
+    if (!this.#stores.hasBroker) return null;
+    const text = this.#stores.busHealth();
+    if (text === null) return { connected: false, blocked: null, error: null, consumers: [] };
+    return JSON.parse(text) as BusHealth;
   }
 
   // Life.
 
   /**
-   * Opens the stores and begins to read the log. Safe to call again, also after it failed.
+   * Opens the stores and begins to read the log; with a broker, declares and consumes a queue for each handler. Safe to call again, also after it
+   * failed.
    *
+   * @throws {BusUnavailableError} {@link AccessRefusedError} {@link TopologyMismatchError} and what else keeps a queue from being consumed.
    * @throws {CannotOpenStoreError} {@link NotADatabaseError} {@link NewerSchemaError} and what else keeps a store from opening.
    */
   start(): Promise<this> {
     this.#starting ??= this.#start().catch(async (error: unknown) => {
       this.#starting = undefined;
-      await this.#bridge.run(() => this.#stores.close()).catch(() => undefined);
+      await this.#shut(0).catch(() => undefined);
       throw error;
     });
     return this.#starting;
   }
 
+  /** Opens the adapters, once; a broker is connected to when something is sent. */
+  #open(): Promise<unknown> {
+    this.#opening ??= this.#bridge
+      .run(() => this.#stores.open(this.#registry.native.app))
+      .then(
+        () => {
+          this.#opened = true;
+        },
+        (error) => {
+          this.#opening = undefined;
+          throw error;
+        },
+      );
+    return this.#opening;
+  }
+
+  /** Closes the adapters; what a broker has delivered can be settled for `deadlineMs`. */
+  async #shut(deadlineMs: number): Promise<void> {
+    this.#opened = false;
+    this.#opening = undefined;
+    this.#consumers = undefined;
+    if (this.#stores.hasBroker) {
+      // What was never opened has nothing to close.
+      await this.#bridge.run(() => this.#stores.closeBus(deadlineMs)).catch(() => undefined);
+    }
+    await this.#bridge.run(() => this.#stores.close());
+  }
+
   async #start(): Promise<this> {
     if (this.#status === "closed") throw this.#closedError();
-    await this.#bridge.run(() => this.#stores.open(this.#registry.native.app));
+    await this.#open();
     const host = {
       ...this.#subscriptionHost(),
       bus: this.#bus,
       origin: this.#origin,
+      deliveries: this.#deliveries,
       warn: (message: string, error: unknown) => this.#warn(message, error),
       undecodable: (route: Route, row: Row, error: unknown) => this.#undecodable(route, row, error),
     };
-    this.#followers = [...this.#readers].map(
-      ([route, { start, poison }]) => new LogFollower(host, route, start, poison),
-    );
-    for (const follower of this.#followers) await follower.open();
+    if (this.#stores.hasBroker) {
+      this.#consumers = new Consumers(host);
+      await this.#consumers.start();
+    } else {
+      this.#followers = [...this.#readers].map(
+        ([route, { start, poison }]) => new LogFollower(host, route, start, poison),
+      );
+      for (const follower of this.#followers) await follower.open();
+    }
     this.#status = "running";
     this.#bus.running = true;
     for (const follower of this.#followers) this.#deliveries.behind(follower.follow());
@@ -434,7 +508,8 @@ export class Orkestra {
   }
 
   /**
-   * Stops accepting, waits for what is under way, and closes the stores. Safe to call again. What waits for a retry becomes a dead letter.
+   * Stops accepting, waits for what is under way, and closes the stores. Safe to call again. What waits for a retry becomes a dead letter; with a
+   * broker it waits there, and what no handler has begun goes back to its queue.
    *
    * @throws {StoreUnavailableError} if what was accepted could not be stored.
    */
@@ -447,37 +522,45 @@ export class Orkestra {
     const started = this.#starting;
     this.#status = "closed";
     this.#bus.running = false;
-    if (started === undefined) return;
+    if (started === undefined && this.#opening === undefined) return;
     // A start that failed was reported to whoever started.
-    await started.catch(() => undefined);
+    await (started ?? this.#opening)?.catch(() => undefined);
     this.#status = "closed";
     this.#bus.running = false;
+    const { clock } = SYSTEM;
+    const deadline = clock.now() + this.#closeTimeoutMs;
     const over = new AbortController();
-    const limit = SYSTEM.clock.sleep(this.#closeTimeoutMs, over.signal);
-    await Promise.race([this.#deliveries.close(), limit]);
+    const limit = clock.sleep(this.#closeTimeoutMs, over.signal);
+    await Promise.race([this.#drain(), limit]);
     over.abort();
-    await this.#bridge.run(() => this.#stores.close());
+    await this.#shut(Math.max(0, deadline - clock.now()));
   }
 
-  /** Starts, runs until `signal` is aborted or the process is told to end (SIGINT, SIGTERM), and closes. */
+  /** Finishes what is under way. */
+  async #drain(): Promise<void> {
+    this.#draining = true;
+    try {
+      await this.#consumers?.pause();
+      await this.#consumers?.settled();
+    } finally {
+      this.#draining = false;
+    }
+    await this.#deliveries.close();
+  }
+
+  /**
+   * Starts, runs until `signal` is aborted or the process is told to end (SIGINT, SIGTERM), and closes. A second SIGINT or SIGTERM ends the
+   * process at once.
+   */
   async run(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    await this.start();
-    const { signal } = options;
-    await new Promise<void>((resolve) => {
-      // Event handlers alone do not keep a process alive.
-      const alive = setInterval(() => undefined, 0x7fff_ffff);
-      const stop = (): void => {
-        clearInterval(alive);
-        process.off("SIGINT", stop);
-        process.off("SIGTERM", stop);
-        resolve();
-      };
-      process.once("SIGINT", stop);
-      process.once("SIGTERM", stop);
-      if (signal?.aborted) stop();
-      signal?.addEventListener("abort", stop, { once: true });
-    });
-    await this.close();
+    const told = new ToldToEnd(options.signal);
+    try {
+      await this.start();
+      await told.first;
+      await this.close();
+    } finally {
+      told.dispose();
+    }
   }
 
   /** As {@link Orkestra.close}, for `await using`. */
@@ -520,6 +603,16 @@ export class Orkestra {
     };
   }
 
+  /** With a broker one may send before the app has started; while it closes, only what is under way may. */
+  #guardSending(cause: Context | undefined): void {
+    if (!this.#stores.hasBroker) {
+      this.#guard();
+      return;
+    }
+    if (this.#status !== "closed" || (this.#draining && cause !== undefined)) return;
+    throw this.#closedError();
+  }
+
   #guard(): void {
     if (this.#status === "running") return;
     if (this.#status === "closed") throw this.#closedError();
@@ -545,7 +638,8 @@ export class Orkestra {
   #nameOf(handler: unknown): string {
     const handlers = this.#registry.routes.length;
     if (this.#named) {
-      const reason = "it has no name: the store outlives this process, so its place needs one";
+      const what = this.#stores.hasBroker ? "the broker" : "the store";
+      const reason = `it has no name: ${what} outlives this process, so its place needs one`;
       const about = "an event handler";
       throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
     }

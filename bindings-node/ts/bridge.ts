@@ -6,9 +6,11 @@
 import { errorOf, fromNative } from "./errors.js";
 import { type NativeBridge, native, type Started } from "./native.js";
 
-interface Waiting {
+/** Whoever waits for a task. */
+export interface Waiting {
   readonly resolve: (text: string | null) => void;
   readonly reject: (error: Error) => void;
+  /** Waiting does not keep the process alive. */
   readonly background: boolean;
 }
 
@@ -47,11 +49,25 @@ export class Bridge {
     if (typeof started !== "number") return Promise.resolve(started);
     const task = started;
     const background = options?.background === true;
-    if (!background && this.#foreground++ === 0) this.#alive.ref();
     const ended = new Promise<string | null>((resolve, reject) => {
-      this.#waiting.set(task, { resolve, reject, background });
+      this.follow(task, { resolve, reject, background });
     });
     return options?.signal === undefined ? ended : this.#abortable(task, ended, options.signal);
+  }
+
+  /** Tells `waiting` how a task ends that a native call has started. */
+  follow(task: number, waiting: Waiting): void {
+    this.#waiting.set(task, waiting);
+    if (!waiting.background && this.#foreground++ === 0) this.#alive.ref();
+  }
+
+  /** Lets the core forget a task; nobody is told how it ends. Returns who waited. */
+  abandon(task: number): Waiting | undefined {
+    const waiting = this.#waiting.get(task);
+    if (waiting === undefined) return undefined;
+    this.#forget(task, waiting);
+    this.native.cancel(task);
+    return waiting;
   }
 
   async #abortable(
@@ -59,13 +75,7 @@ export class Bridge {
     ended: Promise<string | null>,
     signal: AbortSignal,
   ): Promise<string | null> {
-    const abort = (): void => {
-      const waiting = this.#waiting.get(task);
-      if (waiting === undefined) return;
-      this.#forget(task, waiting);
-      this.native.cancel(task);
-      waiting.resolve(null);
-    };
+    const abort = (): void => this.abandon(task)?.resolve(null);
     if (signal.aborted) abort();
     signal.addEventListener("abort", abort, { once: true });
     try {

@@ -1,10 +1,11 @@
 /**
- * The bus in process: commands to their handler, events to each of theirs.
+ * The bus: commands to their handler, events to each of theirs, in process or over a broker (see `broker.ts`, `consumers.ts`).
  *
- * The success path is here; what follows on a failure is decided by the core (see `delivery.ts`).
+ * The success path in process is here; what follows on a failure is decided by the core (see `delivery.ts`).
  *
  * @packageDocumentation
  */
+import type { Broker } from "./broker.js";
 import type { Origin } from "./clock.js";
 import { Context, handling, type Sender } from "./context.js";
 import { type Attempt, type Deliveries, isThenable } from "./delivery.js";
@@ -51,11 +52,13 @@ export interface BusOptions {
   readonly sender: Omit<Sender, "command">;
   /** Whether what handlers send is derived by itself. */
   readonly ambient: boolean;
-  /** Throws unless the app is running. */
-  readonly guard: () => void;
+  /** What carries messages between processes, if there is one. */
+  readonly broker: Broker | undefined;
+  /** Throws unless what is handled by the given context, or anybody, may send. */
+  readonly guard: (cause: Context | undefined) => void;
 }
 
-/** The bus in process. */
+/** The bus. */
 export class Bus {
   readonly #origin: Origin;
   readonly #registry: Registry;
@@ -64,10 +67,11 @@ export class Bus {
   readonly #fromCommand: Sender;
   readonly #fromEvent: Sender;
   readonly #ambient: boolean;
-  readonly #guard: () => void;
+  readonly #broker: Broker | undefined;
+  readonly #guard: (cause: Context | undefined) => void;
   readonly #aroundSend: Middleware[] = [];
   readonly #aroundHandle: Middleware[] = [];
-  /** Whether the app is running and has no middleware: the short way is open. */
+  /** Whether the app is running, in process, and has no middleware: the short way is open. */
   #plain = false;
   #running = false;
 
@@ -78,12 +82,14 @@ export class Bus {
     this.#fromCommand = { ...options.sender, command: true };
     this.#fromEvent = { ...options.sender, command: false };
     this.#ambient = options.ambient;
+    this.#broker = options.broker;
     this.#guard = options.guard;
   }
 
   set running(running: boolean) {
     this.#running = running;
-    this.#plain = running && this.#aroundSend.length + this.#aroundHandle.length === 0;
+    const middleware = this.#aroundSend.length + this.#aroundHandle.length;
+    this.#plain = running && this.#broker === undefined && middleware === 0;
   }
 
   /** Adds middleware around sending or around handling. */
@@ -156,7 +162,9 @@ export class Bus {
     options: DispatchOptions | undefined,
     cause: Context | undefined,
   ): Promise<unknown> {
-    const { model, route } = this.#resolveCommand(command);
+    if (this.#broker !== undefined)
+      return this.#dispatchOver(this.#broker, command, options, cause);
+    const { model, route } = this.#resolveCommand(command, cause);
     options?.signal?.throwIfAborted();
     const stamp = this.stampCommand(command, options, cause);
     const work = this.#deliverCommand(route, command, stamp, options?.maxRetries, cause);
@@ -165,10 +173,110 @@ export class Bus {
     return this.#within(work, topic, options);
   }
 
-  #resolveCommand(command: Command): { model: Model; route: Route } {
-    this.#guard();
+  /** Sends a command over the broker and waits for the answer. */
+  #dispatchOver(
+    broker: Broker,
+    command: Command,
+    options: DispatchOptions | undefined,
+    cause: Context | undefined,
+  ): Promise<unknown> {
+    const model = this.#commandModel(command, cause);
+    options?.signal?.throwIfAborted();
+    const stamp = this.stampCommand(command, options, cause);
+    const maxRetries = options?.maxRetries;
+    const ask = () => broker.ask({ model, message: command, stamp, maxRetries }, options);
+    if (this.#aroundSend.length === 0) return ask();
+    const envelope = new CommandEnvelope(command, maxRetries ?? null);
+    return this.#around(envelope, async () => {
+      try {
+        envelope.result = await ask();
+        envelope.status = "succeeded";
+        return envelope.result;
+      } catch (error) {
+        envelope.status = isRejection(error) ? "rejected" : "failed";
+        envelope.error = error;
+        throw error;
+      } finally {
+        envelope.completedAt = new Date(this.#origin.clock.now());
+      }
+    });
+  }
+
+  /** Sends a command over the broker; ends when it has it. */
+  #sendOver(
+    broker: Broker,
+    command: Command,
+    options: DispatchOptions | undefined,
+    cause: Context | undefined,
+  ): Promise<unknown> {
+    const model = this.#commandModel(command, cause);
+    const stamp = this.stampCommand(command, options, cause);
+    const maxRetries = options?.maxRetries;
+    const send = () => broker.send({ model, message: command, stamp, maxRetries });
+    if (this.#aroundSend.length === 0) return send();
+    return this.#around(new CommandEnvelope(command, maxRetries ?? null), send);
+  }
+
+  /** Publishes an event over the broker; ends when it has it. */
+  async #publishOver(
+    broker: Broker,
+    event: Event,
+    options: SendOptions | undefined,
+    cause: Context | undefined,
+  ): Promise<EventEnvelope> {
+    this.#guard(cause);
+    const model = modelOf(event);
+    if (model?.kind !== "event") throw wrongKind("event", event);
+    const stamp = this.stampEvent(event, options, cause);
+    const now = this.#origin.clock.now();
+    const envelope = new EventEnvelope(event, [], undefined, now, []);
+    const maxRetries = options?.maxRetries;
+    const send = () => broker.send({ model, message: event, stamp, maxRetries });
+    await (this.#aroundSend.length === 0 ? send() : compose(this.#aroundSend, envelope, send)());
+    return envelope;
+  }
+
+  #around(envelope: CommandEnvelope, send: () => Promise<unknown>): Promise<unknown> {
+    envelope.dispatchedAt = new Date(this.#origin.clock.now());
+    envelope.status = "dispatched";
+    envelope.attempts = 1;
+    return compose(this.#aroundSend, envelope, send)();
+  }
+
+  /**
+   * Calls a handler once with what arrived for it over the broker. Whoever calls keeps to its `concurrency`.
+   *
+   * @throws what the handler throws, here or in the promise.
+   */
+  arrived(
+    route: Route,
+    message: Message,
+    stamp: Metadata,
+    attempt: number,
+    maxRetries: number | undefined,
+  ): unknown {
+    if (route.plain && this.#aroundHandle.length === 0) {
+      const sender = route.isCommand ? this.#fromCommand : this.#fromEvent;
+      const context = new Context(sender, stamp, attempt);
+      return this.#ambient
+        ? handling.run(context, route.call, message, stamp, context)
+        : route.call(message, stamp, context);
+    }
+    const envelope = route.isCommand
+      ? new CommandEnvelope(message as Command, maxRetries ?? null)
+      : new EventEnvelope(message as Event, [route], ["processing"], this.#origin.clock.now(), []);
+    return this.#caller(route, message, stamp, true, envelope)(attempt);
+  }
+
+  #commandModel(command: Command, cause: Context | undefined): Model {
+    this.#guard(cause);
     const model = modelOf(command);
     if (model?.kind !== "command") throw wrongKind("command", command);
+    return model;
+  }
+
+  #resolveCommand(command: Command, cause: Context | undefined): { model: Model; route: Route } {
+    const model = this.#commandModel(command, cause);
     return { model, route: this.#registry.command(model) ?? this.#registry.noHandler(model) };
   }
 
@@ -234,7 +342,11 @@ export class Bus {
     options: DispatchOptions | undefined,
     cause: Context | undefined,
   ): Promise<void> {
-    const { route } = this.#resolveCommand(command);
+    if (this.#broker !== undefined) {
+      await this.#sendOver(this.#broker, command, options, cause);
+      return;
+    }
+    const { route } = this.#resolveCommand(command, cause);
     const stamp = this.stampCommand(command, options, cause);
     // Not from this handling: the sender may be done long before.
     const work = handling.exit(() =>
@@ -249,8 +361,9 @@ export class Bus {
     options: SendOptions | undefined,
     cause: Context | undefined,
   ): Promise<EventEnvelope> {
+    if (this.#broker !== undefined) return this.#publishOver(this.#broker, event, options, cause);
     const model = modelOf(event);
-    if (!this.#running) this.#guard();
+    if (!this.#running) this.#guard(cause);
     if (model?.kind !== "event") throw wrongKind("event", event);
     const routes = this.#registry.events(model);
     const stamp = this.stampEvent(event, options, cause);

@@ -210,7 +210,7 @@ export class Deliveries {
       });
       const micros = Math.round(now * 1000);
       const text = await bridge.run(() => stores.recordDeadLetter(machine, json, micros));
-      await this.#announce(deadLetterOf(JSON.parse(text ?? "{}")));
+      await this.announce(deadLetterOf(JSON.parse(text ?? "{}")));
       return true;
     } catch (error) {
       warn(`${route.fullName}: the dead letter of ${type} was not recorded`, error);
@@ -218,7 +218,8 @@ export class Deliveries {
     }
   }
 
-  async #announce(letter: DeadLetter): Promise<void> {
+  /** Tells the listeners about a dead letter that is recorded. */
+  async announce(letter: DeadLetter): Promise<void> {
     for (const listener of this.#listeners) {
       try {
         await listener(letter);

@@ -64,7 +64,8 @@ export class EventEnvelope {
   /** For middleware: what one leaves here the next one finds. */
   context: Record<string, unknown> = {};
   readonly #names: readonly { readonly fullName: string }[];
-  readonly #states: HandlerState[];
+  /** Nothing over a broker, where nobody knows them. */
+  readonly #states: HandlerState[] | undefined;
   readonly #publishedAt: number;
   /** Work that goes on behind. */
   readonly #behind: readonly Promise<void>[];
@@ -73,7 +74,7 @@ export class EventEnvelope {
   constructor(
     event: Event,
     handlers: readonly { readonly fullName: string }[],
-    states: HandlerState[],
+    states: HandlerState[] | undefined,
     publishedAt: number,
     behind: readonly Promise<void>[],
   ) {
@@ -99,17 +100,23 @@ export class EventEnvelope {
     return new Date(this.#publishedAt);
   }
 
-  /** Each handler's state by its full name `<app>.<handler>`, in order of registration. A handler that waits for a retry is pending. */
+  /**
+   * Each handler's state by its full name `<app>.<handler>`, in order of registration. A handler that waits for a retry is pending. Over a broker,
+   * where the handlers may be anybody's, there is none.
+   */
   get handlers(): ReadonlyMap<string, HandlerState> {
-    return new Map(this.#names.map(({ fullName }, i) => [fullName, this.#states[i] ?? "pending"]));
+    return new Map(
+      this.#names.map(({ fullName }, i) => [fullName, this.#states?.[i] ?? "pending"]),
+    );
   }
 
-  /** Where the event stands: all handled, some failed, all failed, or still published. */
+  /** Where the event stands: all handled, some failed, all failed, or still published, which it stays over a broker. */
   get status(): EventStatus {
+    if (this.#states === undefined) return "published";
     return native.eventStatus(this.#states) as EventStatus;
   }
 
-  /** Waits until every handler has succeeded or given up, retries included. Never rejects because a handler failed. */
+  /** Waits until every handler has succeeded or given up, retries included; ends at once over a broker. Never rejects because a handler failed. */
   async settled(): Promise<this> {
     for (let i = 0; i < this.#behind.length; i++) await this.#behind[i];
     return this;

@@ -30,9 +30,11 @@ export interface HandlerOptions {
   readonly timeoutMs?: number;
   /** Calls at the same time. Default 16 for commands; 1 for events, which keeps their order. */
   readonly concurrency?: number;
+  /** Messages that a broker delivers before the first of them is settled, 1 to 65,535. Default: the bus's own, 64 unless its URL says otherwise. */
+  readonly prefetch?: number;
 }
 
-/** How an event handler is called. */
+/** How an event handler is called. `start` and `poison` are about reading the log: with a broker events come from their queue instead. */
 export interface EventHandlerOptions extends HandlerOptions {
   /** Where in the log it begins at its first start; later it goes on where it was. Default `now`. */
   readonly start?: Start;

@@ -43,6 +43,7 @@ export interface NativeDelivery {
 /** The stores of an app: settings first, adapters once opened. */
 export interface NativeStores {
   readonly memoryOnly: boolean;
+  readonly hasBroker: boolean;
   readonly maxPayloadBytes: number;
   open(app: string): Started;
   close(): Started;
@@ -58,6 +59,32 @@ export interface NativeStores {
   deadLetter(id: string): Started;
   requeueDeadLetter(id: string, body: string | undefined): Started;
   discardDeadLetter(id: string): Started;
+  send(registry: NativeRegistry, json: string): number[];
+  busHealth(): string | null;
+  pauseBus(): Started;
+  closeBus(deadlineMs: number): Started;
+  requeueOverBus(letter: string, nowMicros: number): Started;
+  busLetters(limit: number): Started;
+}
+
+/** The queues of an app's handlers, a lane each. */
+export interface NativeConsumers {
+  consume(
+    registry: NativeRegistry,
+    handler: number,
+    topic: string,
+    prefetch: number | undefined,
+  ): Started;
+  ready(lane: number): Started;
+  take(wants: number[]): string | null;
+  done(tickets: number[]): void;
+  answered(tickets: number[], results: string[]): void;
+  giveBack(tickets: number[]): void;
+  rejected(ticket: number, reason: string, data: string): void;
+  failed(ticket: number, types: string[], errors: string, nowMicros: number, draw: number): Started;
+  retryAfter(ticket: number, delayMs: number, errors: string, nowMicros: number): Started;
+  undecodable(ticket: number, errors: string, nowMicros: number): Started;
+  bury(ticket: number): Started;
 }
 
 /** A named reader of the log. */
@@ -84,6 +111,7 @@ export interface Native {
     registry: NativeRegistry,
     json: string,
   ) => NativeSubscription;
+  readonly Consumers: new (stores: NativeStores) => NativeConsumers;
   readonly Execution: new (stores: NativeStores, json: string) => NativeExecution;
   readonly Bridge: new (wakeup: () => void) => NativeBridge;
   readonly Registry: new (name: string, appPrefix: string | undefined) => NativeRegistry;
@@ -103,6 +131,7 @@ export interface Native {
   errorCatalogue(): string;
   encodeMessage(kind: string, json: string): string;
   decodeMessage(body: string, receivedAtMicros: number): string;
+  runCommand(args: string[], command: string[]): { code: number; target?: string | null };
 }
 
 /** The addon itself: its methods throw a JSON reason. Call through {@link native} or {@link attempt}. */

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import { CorruptError, NoUpcasterError } from "./errors.js";
-import { type Event, type Model, payloadOf, rawEvent, stampOf } from "./message.js";
+import { type Event, type Message, type Model, payloadOf, rawEvent, stampOf } from "./message.js";
 import { Metadata, millisOf, type WireMetadata } from "./metadata.js";
 import { encodePayload } from "./payload.js";
 import type { PayloadObject } from "./schema.js";
@@ -104,9 +104,14 @@ export function safe(number: number): number {
   throw new CorruptError(`a position is damaged: ${reason}`, { what: "a position", reason });
 }
 
-/** What goes to the core for an event that has its stamp. */
-export function encodeEvent(event: Event, model: Model, stamp: Metadata, maxBytes: number): string {
-  const data = encodePayload(model.typeName, payloadOf(event), maxBytes);
+/** What goes to the core for a message that has its stamp. */
+export function encodeMessage(
+  message: Message,
+  model: Model,
+  stamp: Metadata,
+  maxBytes: number,
+): string {
+  const data = encodePayload(model.typeName, payloadOf(message), maxBytes);
   const id = Metadata.idOf(stamp);
   const micros = Metadata.micros(stamp);
   return `{"id":"${id}","type":"${model.typeName}","version":${model.version},"data":${data},"metadata":${JSON.stringify(Metadata.encode(stamp))},"occurred_at":${micros}}`;

@@ -3,13 +3,14 @@
  *
  * @packageDocumentation
  */
+import type { Bridge } from "./bridge.js";
 import type { Bus } from "./bus.js";
 import type { Clock } from "./clock.js";
 import type { DeadLetter } from "./dead-letters.js";
 import { InvalidHandlerError, RejectedError } from "./errors.js";
 import type { Message } from "./message.js";
 import { Metadata, millisOf, type WireMetadata } from "./metadata.js";
-import { attempt, native } from "./native.js";
+import { attempt, type NativeStores, native } from "./native.js";
 import { encodePayload } from "./payload.js";
 import { eventOf, type Row } from "./recorded.js";
 import type { Registry } from "./registry.js";
@@ -18,9 +19,10 @@ import type { PayloadObject } from "./schema.js";
 /** What handing a letter over needs of its app. */
 export interface RedeliveryHost {
   readonly bus: Bus;
+  readonly bridge: Bridge;
+  readonly stores: NativeStores;
   readonly registry: Registry;
   readonly clock: Clock;
-  readonly maxPayloadBytes: number;
   readonly guard: () => void;
 }
 
@@ -49,12 +51,13 @@ export class Redelivery {
    * @throws {InvalidPayloadError} if the payload does not fit its type.
    */
   prepare(letter: DeadLetter, payload: object | undefined): string | undefined {
-    const { guard, registry, maxPayloadBytes } = this.#host;
+    const { guard, registry, stores } = this.#host;
     guard();
     if (!letter.requeueable) {
       throw refusal(letter, "the body of the dead letter could not be encoded");
     }
-    if (registry.routeNamed(letter.handler) === undefined) {
+    // Over a broker it may be another process's handler.
+    if (!stores.hasBroker && registry.routeNamed(letter.handler) === undefined) {
       throw refusal(letter, "this app has no such handler");
     }
     if (payload === undefined) return undefined;
@@ -62,7 +65,7 @@ export class Redelivery {
     const model = registry.lookup(letter.type);
     const stamp = Metadata.read(id, metadata);
     const checked = model?.decode(payload as PayloadObject, stamp) ?? payload;
-    const data = encodePayload(letter.type, checked, maxPayloadBytes);
+    const data = encodePayload(letter.type, checked, stores.maxPayloadBytes);
     const facts = JSON.stringify({
       id,
       type: letter.type,
@@ -75,9 +78,14 @@ export class Redelivery {
     );
   }
 
-  /** Delivers the message to its handler alone; whether that was the end of it. */
+  /** Delivers the message to its handler alone; whether that was the end of it. Over a broker it is put into the handler's queue. */
   async redeliver(letter: DeadLetter): Promise<boolean> {
-    const { bus, registry } = this.#host;
+    const { bridge, bus, clock, registry, stores } = this.#host;
+    if (stores.hasBroker) {
+      const now = Math.round(clock.now() * 1000);
+      await bridge.run(() => stores.requeueOverBus(JSON.stringify(letter), now));
+      return false;
+    }
     const route = registry.routeNamed(letter.handler);
     if (route === undefined) return false;
     const decoded = this.#decode(letter);

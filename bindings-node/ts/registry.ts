@@ -23,6 +23,7 @@ export class Registry {
   readonly native: NativeRegistry;
   readonly #models: Model[] = [];
   readonly #byName = new Map<string, Model | undefined>();
+  readonly #byTopic = new Map<string, Model>();
   readonly #commands = new Map<Model, Route>();
   readonly #byIdentity: Route[] = [];
   readonly #events = new Map<Model, readonly Route[]>();
@@ -50,6 +51,7 @@ export class Registry {
     });
     const index = attempt(() => this.native.addType(json));
     this.#models[index] = model;
+    this.#byTopic.set(this.topicFor(typeName), model);
     this.#byName.clear();
     this.#events.clear();
     return index;
@@ -66,7 +68,7 @@ export class Registry {
       spec,
       call,
       options,
-      true,
+      model,
     );
     this.#commands.set(model, route);
     this.#byIdentity[model.identity] = route;
@@ -88,7 +90,7 @@ export class Registry {
       options,
     );
     this.#events.clear();
-    return this.#add(this.native.addEventHandler.bind(this.native), spec, call, options, false);
+    return this.#add(this.native.addEventHandler.bind(this.native), spec, call, options, undefined);
   }
 
   #add(
@@ -96,7 +98,7 @@ export class Registry {
     spec: object,
     call: Call,
     options: HandlerOptions,
-    isCommand: boolean,
+    model: Model | undefined,
   ): Route {
     const index = attempt(() => register(JSON.stringify(spec)));
     const facts = JSON.parse(this.native.handler(index)) as {
@@ -105,8 +107,12 @@ export class Registry {
       concurrency: number;
     };
     const { name, full_name: fullName, concurrency } = facts;
-    const { timeoutMs } = options;
-    const route = new Route({ index, name, fullName, concurrency, timeoutMs, isCommand }, call);
+    const { timeoutMs, prefetch } = options;
+    const isCommand = model !== undefined;
+    const route = new Route(
+      { index, name, fullName, concurrency, timeoutMs, isCommand, model, prefetch },
+      call,
+    );
     this.#routes[index] = route;
     return route;
   }
@@ -152,6 +158,14 @@ export class Registry {
     return model;
   };
 
+  /**
+   * The model of what arrived: by its type name, else by its topic, which is what services agree on: another service may have another name for
+   * the type.
+   */
+  arrived(typeName: string, topic: string): Model | undefined {
+    return this.lookup(typeName) ?? this.#byTopic.get(topic);
+  }
+
   /** The topic of a type name, known or not. */
   topicFor(typeName: string): string {
     return attempt(() => this.native.topicFor(typeName));
@@ -177,16 +191,17 @@ function specOf(
   patterns: readonly string[],
   options: HandlerOptions,
 ): object {
-  const { name, maxRetries, retry = {}, concurrency, timeoutMs } = options;
+  const { name, maxRetries, retry = {}, concurrency, timeoutMs, prefetch } = options;
   const refuse = (what: string, expected: string, found: unknown): never => {
     const handler = typeof name === "string" ? name : "a handler";
     const reason = `${what}: expected ${expected}, found ${String(found)}`;
     throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
   };
   if (name !== undefined && typeof name !== "string") refuse("name", "text", name);
-  for (const [what, value] of Object.entries({ maxRetries, concurrency })) {
+  for (const [what, value] of Object.entries({ maxRetries, concurrency, prefetch })) {
     if (value !== undefined && !isCount(value)) refuse(what, "a whole number", value);
   }
+  if (prefetch === 0 || (prefetch ?? 0) > 0xffff) refuse("prefetch", "1 to 65535", prefetch);
   if (timeoutMs !== undefined && !(timeoutMs > 0)) refuse("timeoutMs", "more than 0", timeoutMs);
   const policy = policyToWire(maxRetries === undefined ? retry : { ...retry, maxRetries });
   return {

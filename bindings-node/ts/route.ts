@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import type { Context } from "./context.js";
-import type { Message } from "./message.js";
+import type { Message, Model } from "./message.js";
 import type { Metadata } from "./metadata.js";
 
 /** A handler as the bus calls it. */
@@ -18,6 +18,9 @@ export interface RouteFacts {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly isCommand: boolean;
+  /** The command that it takes; nothing for events. */
+  readonly model: Model | undefined;
+  readonly prefetch: number | undefined;
 }
 
 /** A registered handler; at most `concurrency` calls are under way at a time, the others wait in their order. */
@@ -29,6 +32,10 @@ export class Route {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly isCommand: boolean;
+  /** The command that it takes; nothing for events. */
+  readonly model: Model | undefined;
+  /** Messages in hand at most; nothing for the bus's own default. */
+  readonly prefetch: number | undefined;
   /** Whether its calls have no time limit. */
   readonly plain: boolean;
   readonly call: (message: Message, metadata: Metadata, context: Context) => unknown;
@@ -43,6 +50,8 @@ export class Route {
     this.concurrency = facts.concurrency;
     this.timeoutMs = facts.timeoutMs;
     this.isCommand = facts.isCommand;
+    this.model = facts.model;
+    this.prefetch = facts.prefetch;
     this.plain = facts.timeoutMs === undefined;
     this.call = call as Route["call"];
   }

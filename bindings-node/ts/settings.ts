@@ -13,7 +13,7 @@ export interface Logger {
 
 /** How an app is set up. */
 export interface OrkestraOptions {
-  /** `memory:`. Default: `ORKESTRA_BUS`, then `memory:`. */
+  /** `memory:`, or `amqp[s]://user:password@host:port/vhost?…` for RabbitMQ. Default: `ORKESTRA_BUS`, then `memory:`. */
   readonly bus?: string;
   /** `sqlite:<path>` or `memory:`. Default: `ORKESTRA_STORE`, then `sqlite:orkestra.db`. */
   readonly store?: string;
@@ -42,7 +42,7 @@ export interface OrkestraOptions {
 
 /** How an app is. */
 export interface Health {
-  /** Whether it runs, its store answers and every reader reads. */
+  /** Whether it runs, its store answers, every reader reads and every consumer consumes. */
   readonly ok: boolean;
   /** The app's name. */
   readonly app: string;
@@ -55,4 +55,34 @@ export interface Health {
   readonly readers: readonly ReaderState[];
   /** Dead letters that wait for somebody. */
   readonly deadLetters: number;
+  /** How the broker is, `null` without one. */
+  readonly bus: BusHealth | null;
+}
+
+/** How the bus between processes is. */
+export interface BusHealth {
+  /** Whether there is a connection now; a bus that nobody has used yet has none. */
+  readonly connected: boolean;
+  /** Why the broker takes no messages now, for example a memory alarm. */
+  readonly blocked: string | null;
+  /** The last connection error, while there is no connection. */
+  readonly error: string | null;
+  /** Each handler's consumer. */
+  readonly consumers: readonly ConsumerHealth[];
+}
+
+/** How one handler's consumer is. */
+export interface ConsumerHealth {
+  /** Full name of the handler. */
+  readonly handler: string;
+  readonly queue: string;
+  /** Whether the broker delivers to it now. */
+  readonly consuming: boolean;
+  /** The last error, while it is not consuming. */
+  readonly error: string | null;
+}
+
+/** Whether a bus that is in use works. */
+export function isWell(bus: BusHealth | null): boolean {
+  return bus === null || (bus.connected && bus.consumers.every(({ consuming }) => consuming));
 }

@@ -8,7 +8,7 @@ import { InvalidArgumentError } from "./errors.js";
 import { type Event, modelOf, wrongKind } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import type { NativeStores, Started } from "./native.js";
-import { encodeEvent, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
+import { encodeMessage, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
 import type { Registry } from "./registry.js";
 
 /** What an append asks of its stream: anything, that it has no events, that it has some, or that its last revision is this one. */
@@ -219,7 +219,7 @@ export class Store {
     const texts = events.map((event, index) => {
       const model = modelOf(event);
       if (model?.kind !== "event") throw wrongKind("event", event);
-      return encodeEvent(event, model, stamp(event, index), maxPayloadBytes);
+      return encodeMessage(event, model, stamp(event, index), maxPayloadBytes);
     });
     return texts.join(",");
   }

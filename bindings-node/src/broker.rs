@@ -1,0 +1,201 @@
+//! Messages on their way to a broker, and how it is.
+
+use std::{sync::Arc, time::Duration};
+
+use napi_derive::napi;
+use orkestra::{
+    broker::DEFAULT_ASK_TIMEOUT,
+    clock::Timestamp,
+    message::{
+        CommandStatus,
+        wire::{self, Decoded},
+    },
+    ports::{BusError, BusHealth, HandlerAddress, Outgoing, TraceContext},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    bridge::Started,
+    dead_letters::{id_of, letter_json},
+    error::throw,
+    names::{MessageIn, kind_of, parse_borrowed},
+    registry::NodeRegistry,
+    services::NodeStores,
+};
+
+/// A message to send.
+#[derive(Deserialize)]
+struct SendIn<'a> {
+    kind: &'a str,
+    /// Whether the answer is waited for.
+    #[serde(default)]
+    ask: bool,
+    /// Milliseconds to wait for it, unless as long as usual.
+    #[serde(default)]
+    timeout_ms: Option<f64>,
+    #[serde(default)]
+    max_retries: Option<u32>,
+    #[serde(borrow)]
+    message: MessageIn<'a>,
+}
+
+impl SendIn<'_> {
+    fn outgoing(&mut self, registry: &NodeRegistry) -> napi::Result<Outgoing> {
+        let kind = kind_of(self.kind);
+        self.message.max_retries = self.max_retries;
+        self.message.attempts = 1;
+        self.message.status = Some(CommandStatus::Dispatched.as_str().to_owned());
+        let topic = registry.inner.topic_for(&self.message.type_name);
+        let (body, metadata) = self.message.encode(kind)?;
+        Ok(Outgoing {
+            kind,
+            id: self.message.id,
+            topic: topic.map_err(|error| throw(&error))?.into(),
+            correlation_id: metadata.correlation_id.to_string().into(),
+            body,
+            issued_at: metadata.issued_at,
+            max_retries: self.max_retries,
+            trace: TraceContext::default(),
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        let seconds = self.timeout_ms.map(|ms| ms.max(0.0) / 1000.0);
+        seconds.map_or(DEFAULT_ASK_TIMEOUT, |s| {
+            Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)
+        })
+    }
+}
+
+#[napi]
+impl NodeStores {
+    /// Sends messages, a JSON array, in their order; a task's number for each. It ends when the broker has the message, or with the answer.
+    #[napi]
+    pub fn send(&self, registry: &NodeRegistry, json: String) -> napi::Result<Vec<u32>> {
+        let broker = self.broker()?;
+        let messages: Vec<SendIn<'_>> = parse_borrowed(&json)?;
+        // All of them first: either the batch is sent or it is not.
+        let messages = messages.into_iter().map(|mut message| {
+            let ask = message.ask.then(|| message.timeout());
+            Ok((message.outgoing(registry)?, ask))
+        });
+        let messages = messages.collect::<napi::Result<Vec<_>>>()?;
+        let tasks = messages.into_iter().map(|(outgoing, ask)| {
+            let broker = broker.clone();
+            self.spawner.post(async move {
+                let Some(timeout) = ask else {
+                    broker.send(outgoing).await?;
+                    return Ok(None);
+                };
+                let result = broker.ask(outgoing, timeout).await?;
+                Ok::<_, BusError>(Some(String::from_utf8_lossy(&result).into_owned()))
+            })
+        });
+        Ok(tasks.collect())
+    }
+
+    /// How the broker is, JSON; nothing without one, or before it is opened.
+    #[napi]
+    pub fn bus_health(&self) -> Option<String> {
+        let broker = self.broker().ok()?;
+        Some(health_json(&broker.health()).to_string())
+    }
+
+    /// Stops delivering; what is in hand can still be settled.
+    #[napi]
+    pub fn pause_bus(&self) -> napi::Result<Started> {
+        let broker = self.broker()?;
+        self.spawner.start(async move {
+            broker.pause().await;
+            Ok::<_, BusError>(None)
+        })
+    }
+
+    /// Waits until what is in hand is settled, so many milliseconds at most, then closes the connections.
+    #[napi]
+    pub fn close_bus(&self, deadline_ms: f64) -> napi::Result<Started> {
+        let broker = self.broker()?;
+        let deadline = Duration::try_from_secs_f64(deadline_ms / 1000.0).unwrap_or_default();
+        self.spawner.start(async move {
+            broker.close(deadline).await;
+            Ok::<_, BusError>(None)
+        })
+    }
+
+    /// Puts the message of a dead letter into the queue of its handler alone. `now` is in microseconds.
+    #[napi]
+    pub fn requeue_over_bus(&self, letter: String, now: i64) -> napi::Result<Started> {
+        let broker = self.broker()?;
+        let (to, message, entry) = requeued(&letter, Timestamp::from_micros(now))?;
+        self.spawner.start(async move {
+            broker.requeue(to, message, Some(entry)).await?;
+            Ok::<_, BusError>(None)
+        })
+    }
+
+    /// Dead letters that lie at the broker and belong to the app, a JSON array.
+    #[napi]
+    pub fn bus_letters(&self, limit: u32) -> napi::Result<Started> {
+        let broker = self.broker()?;
+        self.spawner.start(async move {
+            let letters = broker.letters(limit as usize).await?;
+            let items: Vec<_> = letters.iter().map(letter_json).collect();
+            Ok::<_, BusError>(Some(Value::from(items).to_string()))
+        })
+    }
+}
+
+/// What of a dead letter is needed to requeue it.
+#[derive(Deserialize)]
+struct LetterIn {
+    id: String,
+    handler: String,
+    kind: String,
+    topic: String,
+    body: String,
+}
+
+fn requeued(json: &str, now: Timestamp) -> napi::Result<(HandlerAddress, Outgoing, uuid::Uuid)> {
+    let letter: LetterIn = parse_borrowed(json)?;
+    let body = bytes::Bytes::from(letter.body);
+    let decoded = wire::decode(&body, now).map_err(|error| throw(&error))?;
+    let (id, metadata, max_retries) = match &decoded {
+        Decoded::Command(envelope) => (
+            envelope.command.id,
+            &envelope.command.metadata,
+            envelope.max_retries,
+        ),
+        Decoded::Event(event) => (event.id, &event.metadata, None),
+    };
+    let kind = kind_of(&letter.kind);
+    let to = HandlerAddress {
+        kind,
+        topic: letter.topic.clone(),
+        handler: letter.handler,
+    };
+    let message = Outgoing {
+        kind,
+        id,
+        topic: Arc::from(letter.topic),
+        correlation_id: metadata.correlation_id.to_string().into(),
+        issued_at: metadata.issued_at,
+        body,
+        max_retries,
+        trace: TraceContext::default(),
+    };
+    Ok((to, message, id_of(&letter.id)?))
+}
+
+fn health_json(health: &BusHealth) -> Value {
+    let consumers = health.consumers.iter().map(|consumer| {
+        json!({
+            "handler": consumer.handler, "queue": consumer.queue,
+            "consuming": consumer.consuming, "error": consumer.error,
+        })
+    });
+    json!({
+        "connected": health.connected, "blocked": health.blocked, "error": health.error,
+        "consumers": consumers.collect::<Vec<_>>(),
+    })
+}
