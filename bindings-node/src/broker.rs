@@ -1,16 +1,20 @@
 //! Messages on their way to a broker, and how it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use napi_derive::napi;
 use orkestra::{
+    Error,
     broker::DEFAULT_ASK_TIMEOUT,
     clock::Timestamp,
     message::{
         CommandStatus,
         wire::{self, Decoded},
     },
+    outbox::{RelayOptions, Topics},
     ports::{BusError, BusHealth, HandlerAddress, Outgoing, TraceContext},
+    registry::Registry,
+    topic::topic_for,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -112,14 +116,14 @@ impl NodeStores {
         })
     }
 
-    /// Waits until what is in hand is settled, so many milliseconds at most, then closes the connections.
+    /// Starts publishing the log to the broker.
     #[napi]
-    pub fn close_bus(&self, deadline_ms: f64) -> napi::Result<Started> {
-        let broker = self.broker()?;
-        let deadline = Duration::try_from_secs_f64(deadline_ms / 1000.0).unwrap_or_default();
+    pub fn start_relay(&self, registry: &NodeRegistry) -> napi::Result<Started> {
+        let services = self.services()?;
+        let options = RelayOptions::new(topics_of(&registry.inner));
         self.spawner.start(async move {
-            broker.close(deadline).await;
-            Ok::<_, BusError>(None)
+            services.start_relay(options).await?;
+            Ok::<_, Error>(None)
         })
     }
 
@@ -144,6 +148,24 @@ impl NodeStores {
             Ok::<_, BusError>(Some(Value::from(items).to_string()))
         })
     }
+}
+
+/// The topics of the types that are known now, by name and alias; those of others follow from their names.
+fn topics_of(registry: &Registry) -> Topics {
+    let prefix = registry.app_prefix().to_owned();
+    let known: HashMap<_, _> = registry
+        .types()
+        .iter()
+        .flat_map(|info| {
+            let aliases = info.spec.aliases.iter();
+            let names = aliases.chain([&info.spec.type_name]);
+            names.map(|name| (name.clone(), info.topic.clone()))
+        })
+        .collect();
+    Arc::new(move |type_name| {
+        let topic = known.get(type_name).cloned();
+        topic.or_else(|| topic_for(type_name, &prefix).ok())
+    })
 }
 
 /// What of a dead letter is needed to requeue it.

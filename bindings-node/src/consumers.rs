@@ -179,6 +179,12 @@ impl NodeConsumers {
         }
     }
 
+    /// All that is still in hand goes back.
+    #[napi]
+    pub fn give_back_all(&mut self) {
+        self.held.clear();
+    }
+
     /// Refused; `data` is JSON.
     #[napi]
     pub fn rejected(&mut self, ticket: u32, reason: String, data: String) -> napi::Result<()> {

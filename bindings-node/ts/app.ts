@@ -447,7 +447,7 @@ export class Orkestra {
   start(): Promise<this> {
     this.#starting ??= this.#start().catch(async (error: unknown) => {
       this.#starting = undefined;
-      await this.#shut(0).catch(() => undefined);
+      await this.#shut().catch(() => undefined);
       throw error;
     });
     return this.#starting;
@@ -469,15 +469,12 @@ export class Orkestra {
     return this.#opening;
   }
 
-  /** Closes the adapters; what a broker has delivered can be settled for `deadlineMs`. */
-  async #shut(deadlineMs: number): Promise<void> {
+  /** Closes the adapters. */
+  async #shut(): Promise<void> {
     this.#opened = false;
     this.#opening = undefined;
+    this.#consumers?.close();
     this.#consumers = undefined;
-    if (this.#stores.hasBroker) {
-      // What was never opened has nothing to close.
-      await this.#bridge.run(() => this.#stores.closeBus(deadlineMs)).catch(() => undefined);
-    }
     await this.#bridge.run(() => this.#stores.close());
   }
 
@@ -495,6 +492,7 @@ export class Orkestra {
     if (this.#stores.hasBroker) {
       this.#consumers = new Consumers(host);
       await this.#consumers.start();
+      await this.#bridge.run(() => this.#stores.startRelay(this.#registry.native));
     } else {
       this.#followers = [...this.#readers].map(
         ([route, { start, poison }]) => new LogFollower(host, route, start, poison),
@@ -527,13 +525,11 @@ export class Orkestra {
     await (started ?? this.#opening)?.catch(() => undefined);
     this.#status = "closed";
     this.#bus.running = false;
-    const { clock } = SYSTEM;
-    const deadline = clock.now() + this.#closeTimeoutMs;
     const over = new AbortController();
-    const limit = clock.sleep(this.#closeTimeoutMs, over.signal);
+    const limit = SYSTEM.clock.sleep(this.#closeTimeoutMs, over.signal);
     await Promise.race([this.#drain(), limit]);
     over.abort();
-    await this.#shut(Math.max(0, deadline - clock.now()));
+    await this.#shut();
   }
 
   /** Finishes what is under way. */

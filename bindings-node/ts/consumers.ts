@@ -124,6 +124,12 @@ export class Consumers {
     this.#flush();
   }
 
+  /** Gives back what nobody settled in time. */
+  close(): void {
+    this.#paused = true;
+    this.#native.giveBackAll();
+  }
+
   /** Waits for something to arrive. That keeps the process alive, as a service that consumes has to. */
   #listen(lane: Lane): void {
     const { bridge, warn } = this.#host;

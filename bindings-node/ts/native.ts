@@ -62,7 +62,7 @@ export interface NativeStores {
   send(registry: NativeRegistry, json: string): number[];
   busHealth(): string | null;
   pauseBus(): Started;
-  closeBus(deadlineMs: number): Started;
+  startRelay(registry: NativeRegistry): Started;
   requeueOverBus(letter: string, nowMicros: number): Started;
   busLetters(limit: number): Started;
 }
@@ -80,6 +80,7 @@ export interface NativeConsumers {
   done(tickets: number[]): void;
   answered(tickets: number[], results: string[]): void;
   giveBack(tickets: number[]): void;
+  giveBackAll(): void;
   rejected(ticket: number, reason: string, data: string): void;
   failed(ticket: number, types: string[], errors: string, nowMicros: number, draw: number): Started;
   retryAfter(ticket: number, delayMs: number, errors: string, nowMicros: number): Started;
