@@ -127,7 +127,7 @@ impl NodeStores {
         })
     }
 
-    /// Puts the message of a dead letter into the queue of its handler alone. `now` is in microseconds.
+    /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. `now` is in microseconds.
     #[napi]
     pub fn requeue_over_bus(&self, letter: String, now: i64) -> napi::Result<Started> {
         let broker = self.broker()?;

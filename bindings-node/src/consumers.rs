@@ -12,7 +12,7 @@ use orkestra::{
         MessageKind,
         wire::{self, Decoded},
     },
-    ports::{BusError, ConsumerSpec, DeadLetterReason, ErrorRecord, HandlerAddress},
+    ports::{BusError, DeadLetterReason, ErrorRecord},
     registry::HandlerIndex,
     retry::RetryPolicy,
 };
@@ -70,26 +70,12 @@ impl NodeConsumers {
 
     /// Declares and consumes a handler's queue; ends when the broker delivers. Its lane has the number of the lanes before it.
     #[napi]
-    pub fn consume(
-        &self,
-        registry: &NodeRegistry,
-        handler: u32,
-        topic: String,
-        prefetch: Option<u32>,
-    ) -> napi::Result<Started> {
-        let info = registry.inner.handler(HandlerIndex(handler as usize));
-        let (handler, kind) = (info.full_name.clone(), info.kind);
-        let policy = info.options.policy.clone();
-        let spec = ConsumerSpec {
-            address: HandlerAddress {
-                kind,
-                topic,
-                handler: handler.clone(),
-            },
-            patterns: info.patterns.clone(),
-            concurrency: info.concurrency,
-            prefetch,
-        };
+    pub fn consume(&self, registry: &NodeRegistry, handler: u32) -> napi::Result<Started> {
+        let handler = HandlerIndex(handler as usize);
+        let info = registry.inner.handler(handler);
+        let (policy, kind) = (info.options.policy.clone(), info.kind);
+        let spec = registry.inner.consumer_spec(handler);
+        let handler = spec.address.handler.clone();
         let broker = self.broker.clone();
         let lanes = Rc::clone(&self.lanes);
         self.spawner.start(async move {
@@ -168,6 +154,16 @@ impl NodeConsumers {
                 incoming.done(Some(Bytes::from(result)));
             }
         }
+    }
+
+    /// Handled, but the result is no JSON: whoever waits for it is told so. `error` is JSON.
+    #[napi]
+    pub fn unanswerable(&mut self, ticket: u32, error: String) -> napi::Result<()> {
+        let error: ErrorRecord = parse(&error)?;
+        if let Some((_, incoming)) = self.message(ticket) {
+            incoming.unanswerable(error);
+        }
+        Ok(())
     }
 
     /// Not started: back to their queues.

@@ -132,6 +132,17 @@ impl NodeStores {
         })
     }
 
+    /// Marks an entry as dead again, with this body: it could not be handed over.
+    #[napi]
+    pub fn take_back_dead_letter(&self, id: String, body: String) -> napi::Result<Started> {
+        let letters = self.services()?.dead_letters;
+        let id = id_of(&id)?;
+        self.spawner.start(async move {
+            letters.take_back(id, Bytes::from(body)).await?;
+            Ok::<_, StoreError>(None)
+        })
+    }
+
     /// Removes an entry. Ends with whether there was one.
     #[napi]
     pub fn discard_dead_letter(&self, id: String) -> napi::Result<Started> {

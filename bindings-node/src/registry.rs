@@ -37,6 +37,8 @@ struct HandlerIn {
     policy: RetryPolicy,
     concurrency: Option<u32>,
     timeout_ms: Option<f64>,
+    #[serde(default)]
+    prefetch: Option<u32>,
 }
 
 impl HandlerIn {
@@ -53,7 +55,7 @@ impl HandlerIn {
                 policy: self.policy,
                 concurrency: self.concurrency,
                 timeout: timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)),
-                prefetch: None,
+                prefetch: self.prefetch,
             },
         })
     }

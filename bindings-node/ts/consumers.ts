@@ -97,9 +97,7 @@ export class Consumers {
   async start(): Promise<void> {
     const { bridge, registry } = this.#host;
     for (const route of registry.routes) {
-      const { index, model, prefetch } = route;
-      const topic = model === undefined ? "" : registry.topicFor(model.typeName);
-      await bridge.run(() => this.#native.consume(registry.native, index, topic, prefetch));
+      await bridge.run(() => this.#native.consume(registry.native, route.index));
       this.#lanes.push(new Lane(route, this.#lanes.length));
     }
     for (const lane of this.#lanes) this.#listen(lane);
@@ -244,8 +242,10 @@ export class Consumers {
   #succeeded(lane: Lane, { ticket, asked }: Arrived, result: unknown): void {
     const first = this.#done.length + this.#answered.length === 0;
     if (asked) {
+      const json = this.#resultOf(lane, ticket, result);
+      if (json === undefined) return;
       this.#answered.push(ticket);
-      this.#results.push(this.#resultOf(lane, result));
+      this.#results.push(json);
     } else {
       this.#done.push(ticket);
     }
@@ -253,12 +253,13 @@ export class Consumers {
   }
 
   /** A result that JSON cannot hold is told to whoever asked; the message is handled all the same. */
-  #resultOf({ route }: Lane, result: unknown): string {
+  #resultOf({ route }: Lane, ticket: number, result: unknown): string | undefined {
     try {
       return encodeValue(`the result of ${route.fullName}`, result);
     } catch (error) {
       this.#host.warn(`${route.fullName}: the result is no JSON`, error);
-      return "";
+      this.#native.unanswerable(ticket, JSON.stringify(errorRecords(error)[0]));
+      return undefined;
     }
   }
 

@@ -6,7 +6,7 @@
 import type { Bridge } from "./bridge.js";
 import type { NativeStores } from "./native.js";
 import type { ErrorRecord } from "./outcome.js";
-import type { Redelivery } from "./redelivery.js";
+import type { Redelivered, Redelivery } from "./redelivery.js";
 
 /** Why a message was given up. */
 export type DeadLetterReason =
@@ -81,6 +81,12 @@ export interface DeadLetterPage {
   readonly total: number;
 }
 
+/** Which of the dead letters at the broker. */
+export interface BrokerLettersOptions {
+  /** At most this many. Default 100. */
+  readonly limit?: number;
+}
+
 interface WireLetter {
   readonly [key: string]: unknown;
   readonly history: ReadonlyArray<Record<string, unknown>>;
@@ -144,19 +150,23 @@ export class DeadLetters {
    * Hands the message, with the same id, to its handler alone, and waits until it succeeds, is refused or is given up again. Returns whether
    * the entry is gone; if not it is the same entry with one more line of history.
    *
+   * With a broker the message is put into the queue of its handler, which may be another process's, and nobody waits: the entry is marked as
+   * requeued (so this is false) until the handler succeeds.
+   *
    * @throws {NoDeadLetterError} if there is none of that id.
    * @throws {InvalidHandlerError} if this app has no such handler, or the body cannot be handed over.
+   * @throws {TopologyMissingError} if the broker has no queue of that handler.
    */
-  requeue(id: string): Promise<boolean> {
-    return this.#requeue(id, undefined);
+  async requeue(id: string): Promise<boolean> {
+    return (await this.#requeue(id, undefined)) === "gone";
   }
 
-  /** Requeues all that `filter` finds; returns how many of them are gone. */
+  /** Requeues all that `filter` finds; returns how many of them are gone, or with a broker on their way. */
   async requeueAll(filter: DeadLetterFilter = {}): Promise<number> {
     const { items } = await this.list({ ...filter, status: "dead" });
-    let gone = 0;
-    for (const { id } of items) if (await this.#requeue(id, undefined)) gone++;
-    return gone;
+    let requeued = 0;
+    for (const { id } of items) if ((await this.#requeue(id, undefined)) !== "kept") requeued++;
+    return requeued;
   }
 
   /**
@@ -164,8 +174,8 @@ export class DeadLetters {
    *
    * @throws {InvalidPayloadError} if the payload does not fit its type.
    */
-  edit(id: string, payload: object): Promise<boolean> {
-    return this.#requeue(id, payload);
+  async edit(id: string, payload: object): Promise<boolean> {
+    return (await this.#requeue(id, payload)) === "gone";
   }
 
   /** Removes an entry; returns whether there was one. */
@@ -173,11 +183,24 @@ export class DeadLetters {
     return (await this.#bridge.run(() => this.#stores.discardDeadLetter(id))) === "true";
   }
 
-  async #requeue(id: string, payload: object | undefined): Promise<boolean> {
-    const body = this.#redelivery.prepare(await this.show(id), payload);
+  /**
+   * Dead letters that lie at the broker, of whatever app of this toolkit, oldest first: what was given up where no durable state store is, and what
+   * the broker itself gave up. They stay there. Nothing without a broker.
+   */
+  async broker(options: BrokerLettersOptions = {}): Promise<readonly DeadLetter[]> {
+    const { limit = 100 } = options;
+    if (!this.#stores.hasBroker) return [];
+    const text = await this.#bridge.run(() => this.#stores.busLetters(limit));
+    return (JSON.parse(text ?? "[]") as unknown[]).map(deadLetterOf);
+  }
+
+  async #requeue(id: string, payload: object | undefined): Promise<Redelivered> {
+    const letter = await this.show(id);
+    const body = this.#redelivery.prepare(letter, payload);
     const text = await this.#bridge.run(() => this.#stores.requeueDeadLetter(id, body));
-    const gone = await this.#redelivery.redeliver(deadLetterOf(JSON.parse(text ?? "{}")));
-    if (gone) await this.discard(id);
-    return gone;
+    const requeued = deadLetterOf(JSON.parse(text ?? "{}"));
+    const outcome = await this.#redelivery.redeliver(requeued, letter.body);
+    if (outcome === "gone") await this.discard(id);
+    return outcome;
   }
 }

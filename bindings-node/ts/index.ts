@@ -16,6 +16,7 @@ export type { DispatchOptions, SendOptions } from "./bus.js";
 export type { Clock, IdSource } from "./clock.js";
 export type { Context } from "./context.js";
 export type {
+  BrokerLettersOptions,
   DeadLetter,
   DeadLetterFilter,
   DeadLetterPage,
@@ -148,7 +149,7 @@ export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
 export type { RecordedEvent } from "./recorded.js";
 export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
 export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";
-export type { Health, Logger, OrkestraOptions } from "./settings.js";
+export type { BusHealth, ConsumerHealth, Health, Logger, OrkestraOptions } from "./settings.js";
 export type {
   Append,
   Appended,

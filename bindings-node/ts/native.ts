@@ -58,6 +58,7 @@ export interface NativeStores {
   listDeadLetters(filter: string): Started;
   deadLetter(id: string): Started;
   requeueDeadLetter(id: string, body: string | undefined): Started;
+  takeBackDeadLetter(id: string, body: string): Started;
   discardDeadLetter(id: string): Started;
   send(registry: NativeRegistry, json: string): number[];
   busHealth(): string | null;
@@ -69,16 +70,12 @@ export interface NativeStores {
 
 /** The queues of an app's handlers, a lane each. */
 export interface NativeConsumers {
-  consume(
-    registry: NativeRegistry,
-    handler: number,
-    topic: string,
-    prefetch: number | undefined,
-  ): Started;
+  consume(registry: NativeRegistry, handler: number): Started;
   ready(lane: number): Started;
   take(wants: number[]): string | null;
   done(tickets: number[]): void;
   answered(tickets: number[], results: string[]): void;
+  unanswerable(ticket: number, error: string): void;
   giveBack(tickets: number[]): void;
   giveBackAll(): void;
   rejected(ticket: number, reason: string, data: string): void;

@@ -36,6 +36,9 @@ interface DecodedMessage {
   readonly occurred_at?: string;
 }
 
+/** What became of a letter: handled or refused, given up again, or on its way over the broker. */
+export type Redelivered = "gone" | "kept" | "queued";
+
 /** Hands dead letters to their handler again. */
 export class Redelivery {
   readonly #host: RedeliveryHost;
@@ -78,25 +81,30 @@ export class Redelivery {
     );
   }
 
-  /** Delivers the message to its handler alone; whether that was the end of it. Over a broker it is put into the handler's queue. */
-  async redeliver(letter: DeadLetter): Promise<boolean> {
+  /** Delivers the message to its handler alone; over a broker it is put into the handler's queue. `before` is the body that the letter had. */
+  async redeliver(letter: DeadLetter, before: string): Promise<Redelivered> {
     const { bridge, bus, clock, registry, stores } = this.#host;
     if (stores.hasBroker) {
       const now = Math.round(clock.now() * 1000);
-      await bridge.run(() => stores.requeueOverBus(JSON.stringify(letter), now));
-      return false;
+      try {
+        await bridge.run(() => stores.requeueOverBus(JSON.stringify(letter), now));
+      } catch (error) {
+        await bridge.run(() => stores.takeBackDeadLetter(letter.id, before));
+        throw error;
+      }
+      return "queued";
     }
     const route = registry.routeNamed(letter.handler);
-    if (route === undefined) return false;
+    if (route === undefined) return "kept";
     const decoded = this.#decode(letter);
     const stamp = Metadata.read(decoded.id, decoded.metadata);
     const message = this.#messageOf(letter, decoded, stamp);
     try {
       await bus.deliverTo(route, message, stamp);
-      return true;
+      return "gone";
     } catch (error) {
       // A refusal is an answer: the message is done with.
-      return error instanceof RejectedError;
+      return error instanceof RejectedError ? "gone" : "kept";
     }
   }
 

@@ -107,10 +107,10 @@ export class Registry {
       concurrency: number;
     };
     const { name, full_name: fullName, concurrency } = facts;
-    const { timeoutMs, prefetch } = options;
+    const { timeoutMs } = options;
     const isCommand = model !== undefined;
     const route = new Route(
-      { index, name, fullName, concurrency, timeoutMs, isCommand, model, prefetch },
+      { index, name, fullName, concurrency, timeoutMs, isCommand, model },
       call,
     );
     this.#routes[index] = route;
@@ -201,7 +201,7 @@ function specOf(
   for (const [what, value] of Object.entries({ maxRetries, concurrency, prefetch })) {
     if (value !== undefined && !isCount(value)) refuse(what, "a whole number", value);
   }
-  if (prefetch === 0 || (prefetch ?? 0) > 0xffff) refuse("prefetch", "1 to 65535", prefetch);
+  if ((prefetch ?? 0) > 0xffff) refuse("prefetch", "at most 65535", prefetch);
   if (timeoutMs !== undefined && !(timeoutMs > 0)) refuse("timeoutMs", "more than 0", timeoutMs);
   const policy = policyToWire(maxRetries === undefined ? retry : { ...retry, maxRetries });
   return {
@@ -211,6 +211,7 @@ function specOf(
     policy,
     concurrency: concurrency ?? null,
     timeout_ms: timeoutMs ?? null,
+    prefetch: prefetch ?? null,
   };
 }
 

@@ -20,7 +20,6 @@ export interface RouteFacts {
   readonly isCommand: boolean;
   /** The command that it takes; nothing for events. */
   readonly model: Model | undefined;
-  readonly prefetch: number | undefined;
 }
 
 /** A registered handler; at most `concurrency` calls are under way at a time, the others wait in their order. */
@@ -34,8 +33,6 @@ export class Route {
   readonly isCommand: boolean;
   /** The command that it takes; nothing for events. */
   readonly model: Model | undefined;
-  /** Messages in hand at most; nothing for the bus's own default. */
-  readonly prefetch: number | undefined;
   /** Whether its calls have no time limit. */
   readonly plain: boolean;
   readonly call: (message: Message, metadata: Metadata, context: Context) => unknown;
@@ -51,7 +48,6 @@ export class Route {
     this.timeoutMs = facts.timeoutMs;
     this.isCommand = facts.isCommand;
     this.model = facts.model;
-    this.prefetch = facts.prefetch;
     this.plain = facts.timeoutMs === undefined;
     this.call = call as Route["call"];
   }
