@@ -39,7 +39,10 @@ def main() -> int:
     if options.peers:
         rows = [_without_ours(row) for row in rows]
         rows = [row for row in rows if row.sides]
-    environment = prepare({side.runner for row in rows for side in row.sides})
+    environment = prepare(
+        {side.runner for row in rows for side in row.sides},
+        broker=any(row.broker for row in rows),
+    )
     results: list[tuple[Row, list[Samples]]] = []
     for row in rows:
         samples = measure(row, environment, options.rounds, _progress)

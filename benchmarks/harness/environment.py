@@ -11,6 +11,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.broker import start_broker
+
 BENCHMARKS = Path(__file__).resolve().parent.parent
 CHECKOUT = BENCHMARKS.parent
 VENV = BENCHMARKS / ".venv"
@@ -26,6 +28,7 @@ class Environment:
     rust: Path | None
     ours: dict[str, str]
     missing: dict[str, str]
+    variables: dict[str, str]
 
     def command(self, runner: str, script: str, args: tuple[str, ...]) -> list[str]:
         """Returns the command line of a measurement."""
@@ -36,11 +39,12 @@ class Environment:
         return [str(self.rust), script, *args]
 
 
-def prepare(runners: set[str]) -> Environment:
+def prepare(runners: set[str], *, broker: bool) -> Environment:
     """Installs what the runners need, and reuses what is already there.
 
     Args:
         runners: The languages that the chosen rows use.
+        broker: Whether to start a private RabbitMQ node.
     """
     ours: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -56,7 +60,8 @@ def prepare(runners: set[str]) -> Environment:
             _prepare_node()
             _install_tarball(ours, missing)
     rust = _build_rust(missing) if "rust" in runners else None
-    return Environment(python, node, rust, ours, missing)
+    variables = start_broker(CHECKOUT) if broker else {}
+    return Environment(python, node, rust, ours, missing, variables)
 
 
 def _prepare_python(python: Path) -> None:

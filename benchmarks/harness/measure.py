@@ -50,7 +50,7 @@ def measure(
         progress: Called with a short text before each process starts.
     """
     samples = [Samples(side, problem=_why_not(side, environment)) for side in row.sides]
-    for number in range(rounds):
+    for number in range(min(rounds, row.most_rounds or rounds)):
         shift = number % len(samples)
         for sample in samples[shift:] + samples[:shift]:
             if sample.problem is not None:
@@ -64,7 +64,7 @@ def measure(
             sample.unit = outcome.unit
             sample.values.append(outcome.value)
             sample.rss_mib.append(outcome.rss_mib)
-            sample.details = outcome.details
+            sample.details.append(outcome.details)
     return samples
 
 
@@ -84,7 +84,7 @@ def _run_in(folder: Path, side: Side, environment: Environment) -> Outcome:
     env = {
         k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "ORKESTRA_"))
     }
-    env |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"} | environment.variables
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(
             command,

@@ -38,14 +38,15 @@ class Goal:
         bound: The number to reach.
         sense: Whether the number is a ceiling or a floor; None only shows the
             ratio.
-        measure: `value`, or `rss_mib` for the process's peak resident memory.
+        measure: `value`, `rss_mib` for the process's peak resident memory, or
+            the name of a number among the details.
     """
 
     of: str
     against: str | None
     bound: float = 0.0
     sense: Literal["at most", "at least"] | None = None
-    measure: Literal["value", "rss_mib"] = "value"
+    measure: str = "value"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Row:
         sides: Run one after another in each round, in rotating order.
         goals: Judged on medians over all rounds.
         note: What a reader must know to judge the comparison.
+        broker: Whether the sides need the private RabbitMQ node.
+        most_rounds: More rounds than these are not run.
     """
 
     id: str
@@ -65,6 +68,8 @@ class Row:
     sides: tuple[Side, ...]
     goals: tuple[Goal, ...] = ()
     note: str = ""
+    broker: bool = False
+    most_rounds: int | None = None
 
 
 @dataclass
@@ -75,5 +80,38 @@ class Samples:
     unit: str = ""
     values: list[float] = field(default_factory=list)
     rss_mib: list[float] = field(default_factory=list)
-    details: dict[str, object] = field(default_factory=dict)
+    details: list[dict[str, object]] = field(default_factory=list)
     problem: str | None = None
+
+    def of(self, measure: str) -> list[float]:
+        """Returns a goal's measure, one number per round."""
+        if measure == "value":
+            return self.values
+        if measure == "rss_mib":
+            return self.rss_mib
+        return [float(str(details[measure])) for details in self.details]
+
+
+def ours(label: str, runner: Runner, script: str, *args: str) -> Side:
+    """Returns a side that needs Orkestra's package."""
+    return Side(label, runner, script, args, ours=True)
+
+
+def python(label: str, script: str, *args: str) -> Side:
+    """Returns a peer's side in Python."""
+    return Side(label, "python", script, args)
+
+
+def node(label: str, script: str, *args: str) -> Side:
+    """Returns a peer's side in Node."""
+    return Side(label, "node", script, args)
+
+
+def at_most(of: str, bound: float, against: str | None) -> Goal:
+    """Returns a ceiling."""
+    return Goal(of, against, bound, "at most")
+
+
+def at_least(of: str, bound: float, against: str | None) -> Goal:
+    """Returns a floor."""
+    return Goal(of, against, bound, "at least")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from harness.model import Goal, Row, Samples
 
 
+_WHAT = {"value": "", "rss_mib": " peak memory, MiB"}
+
+
 def lines(row: Row, samples: list[Samples]) -> Iterator[str]:
     """Yields the text of one row: a line per side, then a line per goal."""
     yield f"\n{row.title}  [{row.id}]"
@@ -99,7 +102,7 @@ def _side_json(sample: Samples) -> dict[str, object]:
 
 
 def _goal_text(goal: Goal, samples: list[Samples]) -> str:
-    what = goal.of if goal.measure == "value" else f"{goal.of} peak memory, MiB"
+    what = goal.of + _WHAT.get(goal.measure, f" {goal.measure}")
     name = what if goal.against is None else f"{what} / {goal.against}"
     reached = _reached(goal, samples)
     if reached is None:
@@ -125,8 +128,9 @@ def _range(goal: Goal, samples: list[Samples]) -> str:
     """The ratio's extremes over the rounds: what neighbours in time gave."""
     if goal.against is None:
         return ""
-    of, against = _of(goal.of, samples), _of(goal.against, samples)
-    ratios = [a / b for a, b in zip(of.values, against.values, strict=False) if b]
+    of = _of(goal.of, samples).of(goal.measure)
+    against = _of(goal.against, samples).of(goal.measure)
+    ratios = [a / b for a, b in zip(of, against, strict=False) if b]
     if len(ratios) < 2:
         return ""
     return f" [{min(ratios):.2f} to {max(ratios):.2f}]"
@@ -136,9 +140,7 @@ def _median(label: str, goal: Goal, samples: list[Samples]) -> float | None:
     sample = _of(label, samples)
     if sample.problem is not None or not sample.values:
         return None
-    return statistics.median(
-        sample.values if goal.measure == "value" else sample.rss_mib
-    )
+    return statistics.median(sample.of(goal.measure))
 
 
 def _of(label: str, samples: list[Samples]) -> Samples:

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from harness.model import Goal, Row, Runner, Side
-
-
-def _ours(label: str, runner: Runner, script: str, *args: str) -> Side:
-    return Side(label, runner, script, args, ours=True)
-
-
-def _python(label: str, script: str, *args: str) -> Side:
-    return Side(label, "python", script, args)
-
-
-def _node(label: str, script: str, *args: str) -> Side:
-    return Side(label, "node", script, args)
-
-
-def _at_most(of: str, bound: float, against: str | None) -> Goal:
-    return Goal(of, against, bound, "at most")
-
-
-def _at_least(of: str, bound: float, against: str | None) -> Goal:
-    return Goal(of, against, bound, "at least")
-
+from harness.model import Goal, Row, Side, at_least, at_most, node, ours, python
+from harness.rows_rabbitmq import RABBITMQ
 
 _PYTHON_IN_PROCESS = (
     Row(
         "python-dispatch-async",
         "Python: dispatch to one async handler",
         (
-            _python("dict + await", "dispatch", "dict"),
-            _python("blinker send_async", "dispatch", "blinker-async"),
-            _ours("orkestra", "python", "dispatch", "orkestra-async"),
+            python("dict + await", "dispatch", "dict"),
+            python("blinker send_async", "dispatch", "blinker-async"),
+            ours("orkestra", "python", "dispatch", "orkestra-async"),
         ),
         (
-            _at_most("orkestra", 3.0, "dict + await"),
-            _at_most("orkestra", 0.5, "blinker send_async"),
+            at_most("orkestra", 3.0, "dict + await"),
+            at_most("orkestra", 0.5, "blinker send_async"),
         ),
         "one message object, sent again and again: each sending is stamped anew",
     ),
@@ -44,9 +24,9 @@ _PYTHON_IN_PROCESS = (
         "python-dispatch-fresh",
         "Python: make a command and dispatch it to one async handler",
         (
-            _python("dict + await", "dispatch", "dict-fresh"),
-            _python("blinker send_async", "dispatch", "blinker-fresh"),
-            _ours("orkestra", "python", "dispatch", "orkestra-fresh"),
+            python("dict + await", "dispatch", "dict-fresh"),
+            python("blinker send_async", "dispatch", "blinker-fresh"),
+            ours("orkestra", "python", "dispatch", "orkestra-fresh"),
         ),
         (
             Goal("orkestra", "dict + await"),
@@ -58,21 +38,21 @@ _PYTHON_IN_PROCESS = (
         "python-dispatch-sync",
         "Python: dispatch to a sync handler from sync code, .wait()",
         (
-            _python("blinker send", "dispatch", "blinker-sync"),
-            _ours("orkestra", "python", "dispatch", "orkestra-sync"),
+            python("blinker send", "dispatch", "blinker-sync"),
+            ours("orkestra", "python", "dispatch", "orkestra-sync"),
         ),
-        (_at_most("orkestra", 0.5, "blinker send"),),
+        (at_most("orkestra", 0.5, "blinker send"),),
     ),
     Row(
         "python-publish-5",
         "Python: one event to 5 async handlers",
         (
-            _python("5 awaits", "publish", "list"),
-            _python("blinker send_async", "publish", "blinker"),
-            _ours("orkestra", "python", "publish", "orkestra"),
+            python("5 awaits", "publish", "list"),
+            python("blinker send_async", "publish", "blinker"),
+            ours("orkestra", "python", "publish", "orkestra"),
         ),
         (
-            _at_most("orkestra", 0.7, "blinker send_async"),
+            at_most("orkestra", 0.7, "blinker send_async"),
             Goal("orkestra", "5 awaits"),
         ),
         "each event object is published once; made outside the timed part",
@@ -81,10 +61,10 @@ _PYTHON_IN_PROCESS = (
         "python-construct",
         "Python: make a message",
         (
-            _python("pydantic, frozen", "construct", "pydantic"),
-            _ours("orkestra", "python", "construct", "orkestra"),
+            python("pydantic, frozen", "construct", "pydantic"),
+            ours("orkestra", "python", "construct", "orkestra"),
         ),
-        (_at_most("orkestra", 1.2, "pydantic, frozen"),),
+        (at_most("orkestra", 1.2, "pydantic, frozen"),),
     ),
 )
 
@@ -93,13 +73,13 @@ _PYTHON_SQLITE = (
         "python-append-1",
         "Python: durable SQLite append, 1 writer, 1 event each",
         (
-            _python("eventsourcing", "append", "eventsourcing", "1"),
-            _python("eventsourcing put", "append", "eventsourcing-put", "1"),
-            _ours("orkestra", "python", "append", "orkestra", "1"),
-            _ours("orkestra .wait()", "python", "append", "orkestra-threads", "1"),
+            python("eventsourcing", "append", "eventsourcing", "1"),
+            python("eventsourcing put", "append", "eventsourcing-put", "1"),
+            ours("orkestra", "python", "append", "orkestra", "1"),
+            ours("orkestra .wait()", "python", "append", "orkestra-threads", "1"),
         ),
         (
-            _at_least("orkestra .wait()", 1.5, "eventsourcing"),
+            at_least("orkestra .wait()", 1.5, "eventsourcing"),
             Goal("orkestra", "eventsourcing"),
             Goal("orkestra", "eventsourcing put"),
         ),
@@ -110,13 +90,13 @@ _PYTHON_SQLITE = (
         "python-append-16",
         "Python: durable SQLite append, 16 concurrent writers, 1 event each",
         (
-            _python("eventsourcing", "append", "eventsourcing", "16"),
-            _python("eventsourcing put", "append", "eventsourcing-put", "16"),
-            _ours("orkestra", "python", "append", "orkestra", "16"),
-            _ours("orkestra .wait()", "python", "append", "orkestra-threads", "16"),
+            python("eventsourcing", "append", "eventsourcing", "16"),
+            python("eventsourcing put", "append", "eventsourcing-put", "16"),
+            ours("orkestra", "python", "append", "orkestra", "16"),
+            ours("orkestra .wait()", "python", "append", "orkestra-threads", "16"),
         ),
         (
-            _at_least("orkestra", 10.0, "eventsourcing"),
+            at_least("orkestra", 10.0, "eventsourcing"),
             Goal("orkestra", "eventsourcing put"),
             Goal("orkestra .wait()", "eventsourcing"),
         ),
@@ -126,22 +106,20 @@ _PYTHON_SQLITE = (
         "python-load-1000",
         "Python: load an aggregate of 1,000 events",
         (
-            _python("eventsourcing", "aggregate", "eventsourcing", "load"),
-            _ours("orkestra", "python", "aggregate", "orkestra", "load"),
+            python("eventsourcing", "aggregate", "eventsourcing", "load"),
+            ours("orkestra", "python", "aggregate", "orkestra", "load"),
         ),
-        (_at_most("orkestra", 0.1, "eventsourcing"),),
+        (at_most("orkestra", 0.1, "eventsourcing"),),
         "no snapshot and no cache on either side",
     ),
     Row(
         "python-command",
         "Python: command on an aggregate of 10 events, 1 append",
         (
-            _python("eventsourcing", "aggregate", "eventsourcing", "command"),
-            _ours("orkestra", "python", "aggregate", "orkestra", "command"),
-            _ours(
-                "orkestra .wait()", "python", "aggregate", "orkestra", "command-wait"
-            ),
-            _ours(
+            python("eventsourcing", "aggregate", "eventsourcing", "command"),
+            ours("orkestra", "python", "aggregate", "orkestra", "command"),
+            ours("orkestra .wait()", "python", "aggregate", "orkestra", "command-wait"),
+            ours(
                 "orkestra, 16 at once",
                 "python",
                 "aggregate",
@@ -150,7 +128,7 @@ _PYTHON_SQLITE = (
             ),
         ),
         (
-            _at_least("orkestra .wait()", 5.0, "eventsourcing"),
+            at_least("orkestra .wait()", 5.0, "eventsourcing"),
             Goal("orkestra", "eventsourcing"),
             Goal("orkestra, 16 at once", "eventsourcing"),
         ),
@@ -161,10 +139,10 @@ _PYTHON_SQLITE = (
         "python-read-log",
         "Python: read the whole log as typed events",
         (
-            _python("eventsourcing", "read_log", "eventsourcing"),
-            _ours("orkestra", "python", "read_log", "orkestra"),
+            python("eventsourcing", "read_log", "eventsourcing"),
+            ours("orkestra", "python", "read_log", "orkestra"),
         ),
-        (_at_least("orkestra", 3.0, "eventsourcing"),),
+        (at_least("orkestra", 3.0, "eventsourcing"),),
         "100,000 events; eventsourcing reads sections of 1,000",
     ),
 )
@@ -174,13 +152,13 @@ _NODE = (
         "node-dispatch",
         "Node: dispatch to one async handler",
         (
-            _node("Map + await", "dispatch", "map"),
-            _node("@nestjs/cqrs", "dispatch", "nest"),
-            _ours("orkestra explicit", "node", "dispatch", "orkestra-explicit"),
-            _ours("orkestra derived", "node", "dispatch", "orkestra-derived"),
+            node("Map + await", "dispatch", "map"),
+            node("@nestjs/cqrs", "dispatch", "nest"),
+            ours("orkestra explicit", "node", "dispatch", "orkestra-explicit"),
+            ours("orkestra derived", "node", "dispatch", "orkestra-derived"),
         ),
         (
-            _at_most("orkestra explicit", 1.0, "@nestjs/cqrs"),
+            at_most("orkestra explicit", 1.0, "@nestjs/cqrs"),
             Goal("orkestra derived", "@nestjs/cqrs"),
             Goal("orkestra derived", "orkestra explicit"),
         ),
@@ -189,12 +167,12 @@ _NODE = (
         "node-publish-5",
         "Node: one event to 5 handlers",
         (
-            _node("@nestjs/cqrs", "publish", "nest"),
-            _ours("orkestra explicit", "node", "publish", "orkestra-explicit"),
-            _ours("orkestra derived", "node", "publish", "orkestra-derived"),
+            node("@nestjs/cqrs", "publish", "nest"),
+            ours("orkestra explicit", "node", "publish", "orkestra-explicit"),
+            ours("orkestra derived", "node", "publish", "orkestra-derived"),
         ),
         (
-            _at_most("orkestra explicit", 0.3, "@nestjs/cqrs"),
+            at_most("orkestra explicit", 0.3, "@nestjs/cqrs"),
             Goal("orkestra derived", "@nestjs/cqrs"),
         ),
         "until all five have run, counted",
@@ -203,12 +181,12 @@ _NODE = (
         "node-append",
         "Node: durable SQLite append, 1 event each, one after another",
         (
-            _node("emmett", "append", "emmett"),
-            _node("emmett, one connection", "append", "emmett-singleton"),
-            _ours("orkestra", "node", "append", "orkestra"),
+            node("emmett", "append", "emmett"),
+            node("emmett, one connection", "append", "emmett-singleton"),
+            ours("orkestra", "node", "append", "orkestra"),
         ),
         (
-            _at_least("orkestra", 15.0, "emmett"),
+            at_least("orkestra", 15.0, "emmett"),
             Goal("orkestra", "emmett, one connection"),
         ),
         "emmett opens a connection per call unless it is given one to keep",
@@ -217,12 +195,12 @@ _NODE = (
         "node-command",
         "Node: command on an aggregate of 10 events, 1 append, SQLite",
         (
-            _node("emmett", "command", "emmett"),
-            _node("emmett, one connection", "command", "emmett-singleton"),
-            _ours("orkestra", "node", "command", "orkestra"),
+            node("emmett", "command", "emmett"),
+            node("emmett, one connection", "command", "emmett-singleton"),
+            ours("orkestra", "node", "command", "orkestra"),
         ),
         (
-            _at_least("orkestra", 10.0, "emmett"),
+            at_least("orkestra", 10.0, "emmett"),
             Goal("orkestra", "emmett, one connection"),
         ),
     ),
@@ -230,18 +208,18 @@ _NODE = (
         "node-append-memory",
         "Node: append in memory, 1 event each, 10,000 streams",
         (
-            _node("emmett", "append", "emmett-memory"),
-            _ours("orkestra", "node", "append", "orkestra-memory"),
+            node("emmett", "append", "emmett-memory"),
+            ours("orkestra", "node", "append", "orkestra-memory"),
         ),
-        (_at_least("orkestra", 1.0, "emmett"),),
+        (at_least("orkestra", 1.0, "emmett"),),
         "emmett counts all streams at each append: it slows down as it grows",
     ),
     Row(
         "node-append-memory-small",
         "Node: append in memory, 1,000 events over 50 streams",
         (
-            _node("emmett", "append", "emmett-memory-small"),
-            _ours("orkestra", "node", "append", "orkestra-memory-small"),
+            node("emmett", "append", "emmett-memory-small"),
+            ours("orkestra", "node", "append", "orkestra-memory-small"),
         ),
         (Goal("orkestra", "emmett"),),
     ),
@@ -253,9 +231,9 @@ _RUST = (
         "Rust: SQLite, 100 concurrent appenders, 1 event each",
         (
             Side("rusqlite loop", "rust", "append", ("bare",)),
-            _ours("orkestra", "rust", "append", "sqlite"),
+            ours("orkestra", "rust", "append", "sqlite"),
         ),
-        (_at_least("orkestra", 0.8, "rusqlite loop"),),
+        (at_least("orkestra", 0.8, "rusqlite loop"),),
         "the bare loop commits 100 rows per transaction, same table and pragmas",
     ),
     Row(
@@ -263,10 +241,10 @@ _RUST = (
         "Rust: read the whole log",
         (
             Side("rusqlite scan", "rust", "read-log", ("bare",)),
-            _ours("orkestra", "rust", "read-log", "sqlite"),
+            ours("orkestra", "rust", "read-log", "sqlite"),
         ),
         (
-            _at_least("orkestra", 1_500_000, None),
+            at_least("orkestra", 1_500_000, None),
             Goal("orkestra", "rusqlite scan"),
         ),
     ),
@@ -274,26 +252,26 @@ _RUST = (
         "rust-dispatch",
         "Rust: a command to its handler; an event to 5 handlers",
         (
-            _ours("dispatch", "rust", "dispatch", "command"),
-            _ours("publish to 5", "rust", "dispatch", "event"),
+            ours("dispatch", "rust", "dispatch", "command"),
+            ours("publish to 5", "rust", "dispatch", "event"),
         ),
     ),
     Row(
         "rust-telemetry-off",
         "Rust: one span when nobody listens",
         (
-            _ours("empty loop", "rust", "telemetry", "empty"),
-            _ours("span", "rust", "telemetry", "span"),
+            ours("empty loop", "rust", "telemetry", "empty"),
+            ours("span", "rust", "telemetry", "span"),
         ),
-        (_at_most("span", 3.0, None),),
+        (at_most("span", 3.0, None),),
         "the bound is 1 % of a dispatch from Python",
     ),
     Row(
         "rust-topics",
         "Rust: a topic made from a type name; a pattern matched",
         (
-            _ours("topic_for", "rust", "topics", "topic"),
-            _ours("Pattern::matches", "rust", "topics", "pattern"),
+            ours("topic_for", "rust", "topics", "topic"),
+            ours("Pattern::matches", "rust", "topics", "pattern"),
         ),
     ),
 )
@@ -302,7 +280,7 @@ _FLIGHTS = tuple(
     Row(
         f"{runtime}-flights",
         f"{runtime.capitalize()}: the flights job, whole file",
-        (_ours("orkestra", "python", "flights", runtime),),
+        (ours("orkestra", "python", "flights", runtime),),
         (Goal("orkestra", None, 300.0, "at most", "rss_mib"),),
         "the goal is the largest process's peak resident memory",
     )
@@ -315,4 +293,5 @@ ROWS: tuple[Row, ...] = (
     *_NODE,
     *_RUST,
     *_FLIGHTS,
+    *RABBITMQ,
 )

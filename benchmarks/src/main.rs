@@ -5,12 +5,13 @@
 mod bare;
 mod dispatch;
 mod ours;
+mod rabbit;
 mod shop;
 mod telemetry;
 mod timing;
 mod topics;
 
-use std::{env, error::Error, process::ExitCode};
+use std::{collections::BTreeMap, env, error::Error, process::ExitCode};
 
 /// What a measurement ends with.
 type Outcome = Result<Figure, Box<dyn Error>>;
@@ -19,20 +20,40 @@ type Outcome = Result<Figure, Box<dyn Error>>;
 struct Figure {
     value: f64,
     unit: &'static str,
+    beside: Option<(&'static str, f64)>,
 }
 
 impl Figure {
+    fn new(value: f64, unit: &'static str) -> Self {
+        let beside = None;
+        Self {
+            value,
+            unit,
+            beside,
+        }
+    }
+
     fn per_second(value: f64) -> Self {
-        let unit = "events/s";
-        Self { value, unit }
+        Self::new(value, "events/s")
+    }
+
+    fn messages(value: f64) -> Self {
+        Self::new(value, "msg/s")
+    }
+
+    fn microseconds(value: f64) -> Self {
+        Self::new(value, "µs")
+    }
+
+    /// Adds a second value, by name.
+    fn beside(mut self, name: &'static str, value: f64) -> Self {
+        self.beside = Some((name, value));
+        self
     }
 
     /// What a call takes when `rate` of them were made in a second.
     fn nanoseconds(rate: f64) -> Self {
-        Self {
-            value: 1e9 / rate,
-            unit: "ns/call",
-        }
+        Self::new(1e9 / rate, "ns/call")
     }
 }
 
@@ -40,8 +61,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match measure(&words) {
-        Ok(Figure { value, unit }) => {
-            let line = serde_json::json!({ "value": value, "unit": unit });
+        Ok(Figure {
+            value,
+            unit,
+            beside,
+        }) => {
+            let details: BTreeMap<_, _> = beside.into_iter().collect();
+            let line = serde_json::json!({ "value": value, "unit": unit, "details": details });
             #[expect(clippy::print_stdout, reason = "the line that run.py reads")]
             {
                 println!("{line}");
@@ -67,6 +93,7 @@ fn measure(words: &[&str]) -> Outcome {
         ["telemetry", "empty"] => telemetry::empty(),
         ["topics", "topic"] => topics::topic(),
         ["topics", "pattern"] => topics::pattern(),
+        ["rabbit", words @ ..] => rabbit::measure(words),
         _ => Err(format!("no measurement is called `{}`", words.join(" ")).into()),
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn orders(count: usize) -> Vec<Order> {
         .collect()
 }
 
-fn payload(number: usize) -> String {
+/// The fields of order `number` as JSON.
+pub(crate) fn payload(number: usize) -> String {
     let notes = "leave it with the neighbour on the left, ring twice; ".repeat(2);
     let tail = number * 7919 % 999_983;
     format!(

@@ -53,3 +53,30 @@ pub(crate) fn median_per_second<E>(
 pub(crate) fn work_file(name: &str) -> PathBuf {
     Path::new(name).to_path_buf()
 }
+
+/// A running measurement of time.
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures the real time"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn microseconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64() * 1e6
+    }
+
+    /// How many per second, if `count` were done since the start.
+    pub(crate) fn per_second(&self, count: u64) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts stay far below 2 to the 52nd"
+        )]
+        let count = count as f64;
+        count / self.0.elapsed().as_secs_f64()
+    }
+}
