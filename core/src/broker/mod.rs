@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use consumer::{Arrival, Consumer, Doomed, Incoming};
@@ -20,13 +21,22 @@ use crate::{
     message::{MessageError, Reply},
     ports::{
         Bus, BusError, BusHealth, ConsumerSpec, DeadLetter, DeadLetterStore, HandlerAddress,
-        Outgoing,
+        Outgoing, StoreError, TakeLetter,
     },
     telemetry::{Span, Telemetry, names},
 };
 
 /// How long a command's answer is waited for when nobody says.
 pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What became of the dead letters at the broker.
+#[derive(Debug)]
+pub struct Drained {
+    /// So many are in the store now.
+    pub moved: usize,
+    /// Why the store did not take the next one: it and the rest are still at the broker.
+    pub refused: Option<StoreError>,
+}
 
 /// A bus between processes with what a host needs around it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -150,6 +160,35 @@ impl Broker {
             .into_iter()
             .map(|letter| consumer::letter_of(letter, now))
             .collect())
+    }
+
+    /// Moves the app's dead letters from the broker into `store`, `limit` at most, oldest first. Each leaves the broker once it is recorded.
+    ///
+    /// # Errors
+    /// As [`Bus::drain_letters`].
+    pub async fn drain_letters(
+        &self,
+        store: Arc<dyn DeadLetterStore>,
+        limit: usize,
+    ) -> Result<Drained, BusError> {
+        let refused = Arc::new(Mutex::new(None));
+        let (note, clock) = (Arc::clone(&refused), Arc::clone(&self.clock));
+        let take: TakeLetter = Box::new(move |letter| {
+            let letter = consumer::letter_of(letter, clock.now());
+            let (store, note) = (Arc::clone(&store), Arc::clone(&note));
+            Box::pin(async move {
+                match store.record(letter).await {
+                    Ok(_) => true,
+                    Err(error) => {
+                        *note.lock() = Some(error);
+                        false
+                    }
+                }
+            })
+        });
+        let moved = self.bus.drain_letters(limit, take).await?;
+        let refused = refused.lock().take();
+        Ok(Drained { moved, refused })
     }
 
     fn publishing(&self, message: &Outgoing, routing_key: &str) -> Span {
