@@ -79,7 +79,7 @@ pub use app::{
     Aggregate, AggregateAnswer, Answer, Backend, Builder, BusBackend, Command, CommandSet, Context,
     DEFAULT_STORE, DeadLetters, Dispatch, Envelope, Event, EventSet, Execute, HandlerError,
     Message, Middleware, MiddlewareFuture, Next, Orkestra, Outcome, Plan, Publish, Published,
-    Reject, RetryAfter, Sent, Services, Settings, decode, decode_event, encode, spec_of,
+    Reject, RetryAfter, Sending, Sent, Services, Settings, decode, decode_event, encode, spec_of,
 };
 /// Payloads are bytes of this type.
 pub use bytes::Bytes;

@@ -203,6 +203,12 @@ impl Registry {
         self.names.get(name).copied()
     }
 
+    /// The type of a message that another service sent: of that name or alias, else of that topic, which is what services agree on.
+    pub fn type_of(&self, type_name: &str, topic: &str) -> Option<TypeIndex> {
+        self.type_named(type_name)
+            .or_else(|| self.topics.get(topic).copied())
+    }
+
     /// A type by its index.
     pub fn type_info(&self, index: TypeIndex) -> &TypeInfo {
         &self.types[index.0]
@@ -558,6 +564,11 @@ mod tests {
             .unwrap();
 
         assert_eq!(registry.type_named("Old.Placed"), Some(placed));
+        assert_eq!(
+            registry.type_of("Web.Placed", "orders.order_placed"),
+            Some(placed)
+        );
+        assert_eq!(registry.type_of("Web.Placed", "orders.placed"), None);
         assert_eq!(
             registry.topic_for("Old.Placed").unwrap(),
             "orders.order_placed"

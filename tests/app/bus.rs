@@ -360,7 +360,7 @@ async fn closing_finishes_what_was_sent_and_buries_what_waits(store: Arc<Store>)
         .start()
         .await
         .unwrap();
-    app.send(order()).unwrap();
+    app.send(order()).await.unwrap();
     app.publish(placed()).await.unwrap();
     until(|| begun.load(Ordering::SeqCst) == 1).await;
 
@@ -513,14 +513,17 @@ async fn after_close_everything_is_refused_and_closing_again_is_harmless(store: 
         app.publish(placed()).await.unwrap_err().code(),
         "ORK_APP_CLOSED"
     );
-    assert_eq!(app.send(order()).unwrap_err().code(), "ORK_APP_CLOSED");
+    assert_eq!(
+        app.send(order()).await.unwrap_err().code(),
+        "ORK_APP_CLOSED"
+    );
 }
 
 async fn send_returns_once_accepted(store: Arc<Store>) {
     let (app, calls) = failing(&store, 0);
     let app = app.start().await.unwrap();
 
-    let sent = app.send(order()).unwrap();
+    let sent = app.send(order()).await.unwrap();
 
     sent.settled().await.unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
@@ -568,7 +571,7 @@ fn late() -> PlaceOrder {
 async fn a_command_that_waits_for_its_retry_holds_no_slot(store: Arc<Store>) {
     let (app, done) = late_first(&store);
     let app = app.concurrency(1).start().await.unwrap();
-    let waiting = app.send(late()).unwrap();
+    let waiting = app.send(late()).await.unwrap();
     until(|| store.clock.next_wake().is_some()).await;
 
     let other = app.dispatch(order()).into_future();

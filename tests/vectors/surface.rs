@@ -225,8 +225,10 @@ fn every_public_name_of_the_app_has_a_row() {
         .iter()
         .filter(|(owner, _)| exported.contains(owner))
         .filter(|(owner, method)| {
-            let is_option = matches!(&**owner, "Builder" | "Dispatch" | "Publish" | "Execute")
-                && options.contains(method.as_str());
+            let is_option = matches!(
+                &**owner,
+                "Builder" | "Dispatch" | "Sending" | "Publish" | "Execute"
+            ) && options.contains(method.as_str());
             !is_option && !listed.contains(format!("{owner}::{method}").as_str())
         })
         .map(|(owner, method)| format!("{owner}::{method}"));

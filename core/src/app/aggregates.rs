@@ -5,12 +5,12 @@ use std::{
     collections::HashMap,
     future::{Future, IntoFuture},
     pin::{Pin, pin},
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
 };
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     CommandSet, EventSet, Orkestra, Reject,
@@ -58,7 +58,7 @@ pub trait Aggregate: Sized + Send + Sync + 'static {
 }
 
 /// What a dispatched command of an aggregate answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AggregateAnswer {
     /// The stream.
     pub stream: String,
@@ -150,12 +150,7 @@ impl<A: Aggregate> IntoFuture for Execute<A> {
             self.app.check()?;
             let now = self.app.inner.plan.clock.now();
             let (id, metadata) = self.stamping.stamp(&self.app, MessageKind::Command, now)?;
-            let handling = Arc::new(Handling {
-                id,
-                kind: MessageKind::Command,
-                metadata,
-                events: AtomicU32::new(0),
-            });
+            let handling = Handling::of(id, MessageKind::Command, metadata);
             Ok(run::<A>(&self.app, &self.command, &handling).await?)
         })
     }

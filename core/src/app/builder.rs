@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     Aggregate, AggregateAnswer, Command, CommandSet, Context, EventSet, HandlerError, Inner,
-    Listener, Middleware, Orkestra, Registered, Settings,
-    handler::{BoxFuture, Check, Erased, Inbound, erase_event},
+    Listener, Middleware, Orkestra, Registered, Settings, consume,
+    handler::{BoxFuture, Check, EncodeAnswer, Erased, Inbound, encode_answer, erase_event},
     log::LogReader,
     services::Plan,
     spec_of,
@@ -49,6 +49,7 @@ struct Pending {
     poison: Poison,
     call: Erased,
     check: Check,
+    encode_answer: EncodeAnswer,
 }
 
 /// Collects what an app is made of. Mistakes are reported by [`Builder::start`].
@@ -88,7 +89,7 @@ impl Builder {
         }
     }
 
-    /// The bus: `memory:`, which is the default.
+    /// The bus: `memory:`, which is the default, or `amqp[s]://user:password@host:port/vhost?…` for RabbitMQ.
     pub fn bus(mut self, url: impl Into<String>) -> Self {
         self.settings.bus = Some(url.into());
         self
@@ -144,23 +145,18 @@ impl Builder {
         Fut: Future<Output = Result<C::Output, HandlerError>> + Send + 'static,
     {
         self.learn_commands::<C>();
+        let handler = Arc::new(handler);
         let call: Erased = Arc::new(move |inbound, context| {
             let command = match &inbound {
-                Inbound::Typed(value) => Ok(value.downcast_ref::<C>().cloned()),
-                Inbound::Data(data) => <C as CommandSet>::from_json(&data.type_name, &data.data),
+                Inbound::Typed(value) => value.downcast_ref::<C>().cloned(),
+                Inbound::Data(data) => <C as CommandSet>::from_json(&data.type_name, &data.data)?,
             };
-            match command {
-                Ok(Some(command)) => {
-                    let future = handler(command, context);
-                    Box::pin(async move {
-                        future
-                            .await
-                            .map(|output| Box::new(output) as Box<dyn Any + Send>)
-                    })
-                }
-                Ok(None) => boxed_failure(HandlerError::text("the command is of another type")),
-                Err(error) => boxed_failure(error.into()),
-            }
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move {
+                let command = command.ok_or_else(another_type)?;
+                let output = handler(command, context).await?;
+                Ok(Box::new(output) as Box<dyn Any + Send>)
+            }))
         });
         self.pending.push(Pending {
             kind: MessageKind::Command,
@@ -174,6 +170,7 @@ impl Builder {
             check: Arc::new(|data| {
                 <C as CommandSet>::from_json(&data.type_name, &data.data).map(drop)
             }),
+            encode_answer: encode_answer::<C::Output>(),
         });
         self
     }
@@ -199,6 +196,7 @@ impl Builder {
             check: Arc::new(|data| {
                 S::from_json(&data.type_name, data.version, &data.data).map(drop)
             }),
+            encode_answer: encode_answer::<()>(),
         });
         self
     }
@@ -214,12 +212,16 @@ impl Builder {
         F: Fn(Arc<EventData>, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
     {
+        let handler = Arc::new(handler);
         let call: Erased = Arc::new(move |inbound, context| {
-            let Inbound::Data(data) = inbound else {
-                return boxed_failure(HandlerError::text("expected the event as data"));
-            };
-            let future = handler(data, context);
-            Box::pin(async move { future.await.map(|()| Box::new(()) as Box<dyn Any + Send>) })
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move {
+                let Inbound::Data(data) = inbound else {
+                    return Err(HandlerError::text("expected the event as data"));
+                };
+                handler(data, context).await?;
+                Ok(Box::new(()) as Box<dyn Any + Send>)
+            }))
         });
         self.pending.push(Pending {
             kind: MessageKind::Event,
@@ -231,6 +233,7 @@ impl Builder {
             poison: Poison::Park,
             call,
             check: Arc::new(|_| Ok(())),
+            encode_answer: encode_answer::<()>(),
         });
         self
     }
@@ -245,12 +248,11 @@ impl Builder {
         for spec in A::Command::types() {
             let call: Erased = Arc::new(move |inbound, context: Context| {
                 let command = match &inbound {
-                    Inbound::Typed(value) => Ok(A::Command::from_typed(value.as_ref())),
-                    Inbound::Data(data) => A::Command::from_json(&data.type_name, &data.data),
+                    Inbound::Typed(value) => A::Command::from_typed(value.as_ref()),
+                    Inbound::Data(data) => A::Command::from_json(&data.type_name, &data.data)?,
                 };
-                Box::pin(async move {
-                    let command = command?
-                        .ok_or_else(|| HandlerError::text("the command is of another type"))?;
+                Ok(Box::pin(async move {
+                    let command = command.ok_or_else(another_type)?;
                     let app = context.app().clone();
                     let outcome =
                         super::aggregates::run::<A>(&app, &command, &context.handling).await?;
@@ -258,7 +260,7 @@ impl Builder {
                         stream: outcome.stream,
                         revision: outcome.revision,
                     }) as Box<dyn Any + Send>)
-                }) as BoxFuture<_>
+                }) as BoxFuture<_>)
             });
             self.pending.push(Pending {
                 kind: MessageKind::Command,
@@ -272,6 +274,7 @@ impl Builder {
                 check: Arc::new(|data| {
                     A::Command::from_json(&data.type_name, &data.data).map(drop)
                 }),
+                encode_answer: encode_answer::<AggregateAnswer>(),
             });
         }
         self.aggregates.insert(
@@ -313,6 +316,15 @@ impl Builder {
         self
     }
 
+    /// Messages of a broker that the handler registered last has in hand at most: more than the concurrency keeps them at hand. Default: the
+    /// `prefetch` of the bus's URL. Without a broker it has no meaning.
+    pub fn prefetch(mut self, prefetch: u32) -> Self {
+        if let Some(last) = self.pending.last_mut() {
+            last.options.prefetch = Some(prefetch);
+        }
+        self
+    }
+
     /// The name of the handler registered last.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         if let Some(last) = self.pending.last_mut() {
@@ -321,7 +333,8 @@ impl Builder {
         self
     }
 
-    /// Where in the log the event handler registered last begins at its first start. Default [`Start::Now`].
+    /// Where in the log the event handler registered last begins at its first start. Default [`Start::Now`]. Over a broker it has no meaning:
+    /// there the relay publishes the log, and the handler's queue gets what is published from the time that it exists.
     pub fn from(mut self, start: Start) -> Self {
         if let Some(last) = self.pending.last_mut() {
             last.start = start;
@@ -329,7 +342,8 @@ impl Builder {
         self
     }
 
-    /// What becomes of an event of the log that the event handler registered last cannot handle. Default [`Poison::Park`].
+    /// What becomes of an event of the log that the event handler registered last cannot handle. Default [`Poison::Park`]. Over a broker it
+    /// has no meaning: there every message that is given up is parked.
     pub fn poison(mut self, poison: Poison) -> Self {
         if let Some(last) = self.pending.last_mut() {
             last.poison = poison;
@@ -379,12 +393,13 @@ impl Builder {
         }
     }
 
-    /// Checks everything, opens the stores and starts reading the log.
+    /// Checks everything, opens the stores and starts reading the log; with a broker, starts consuming the handlers' queues and publishing
+    /// the log.
     ///
     /// Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// What is wrong with a name, a handler, a setting or a store.
+    /// What is wrong with a name, a handler, a setting or a store; what the broker says, if there are handlers to consume for.
     pub async fn start(self) -> Result<Orkestra, Error> {
         let mut registry = Registry::new(&self.name, self.app_prefix.as_deref())?;
         for spec in self.types {
@@ -426,6 +441,7 @@ impl Builder {
                 Registered {
                     call: pending.call,
                     check: pending.check,
+                    encode_answer: pending.encode_answer,
                     slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
                 },
             );
@@ -435,7 +451,7 @@ impl Builder {
         let app = Orkestra {
             inner: Arc::new(Inner {
                 name: self.name,
-                registry,
+                registry: Arc::new(registry),
                 handlers,
                 encoders: self.encoders,
                 aggregates: self.aggregates,
@@ -446,25 +462,39 @@ impl Builder {
                 around_handle: self.around_handle,
                 on_dead_letter: self.on_dead_letter,
                 closed: false.into(),
+                sealed: false.into(),
                 closing: Arc::default(),
                 readers: parking_lot::Mutex::default(),
                 stopped: parking_lot::Mutex::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };
-        for (handler, start, poison) in readers {
-            if let Err(error) = LogReader::start(&app, handler, start, poison).await {
-                // The readers before this one are at work already.
-                let _ = app.close().await;
-                return Err(error);
-            }
+        let started = if app.inner.services.broker.is_some() {
+            consume::start(&app).await
+        } else {
+            read_log(&app, readers).await
+        };
+        if let Err(error) = started {
+            // Some are at work already.
+            let _ = app.close().await;
+            return Err(error);
         }
         Ok(app)
     }
 }
 
+async fn read_log(
+    app: &Orkestra,
+    readers: Vec<(HandlerIndex, Start, Poison)>,
+) -> Result<(), Error> {
+    for (handler, start, poison) in readers {
+        LogReader::start(app, handler, start, poison).await?;
+    }
+    Ok(())
+}
+
 pub(super) type Encoders = HashMap<String, Encode>;
 
-fn boxed_failure(error: HandlerError) -> BoxFuture<super::Answer> {
-    Box::pin(async move { Err(error) })
+fn another_type() -> HandlerError {
+    HandlerError::text("the command is of another type")
 }

@@ -11,6 +11,7 @@ use super::Orkestra;
 use crate::{
     clock::{Timestamp, derive_event_id},
     message::{MessageError, MessageKind, Metadata, MetadataFields},
+    ports::TraceContext,
 };
 
 /// What a handler may know beside its payload.
@@ -49,8 +50,34 @@ pub(super) struct Handling {
     pub(super) id: Uuid,
     pub(super) kind: MessageKind,
     pub(super) metadata: Metadata,
+    /// The trace that it belongs to, which goes on in what is sent from here.
+    pub(super) trace: TraceContext,
     /// Events made so far in this attempt: their ids follow from the command's.
     pub(super) events: AtomicU32,
+}
+
+impl Handling {
+    /// The handling of a message of this process.
+    pub(super) fn of(id: Uuid, kind: MessageKind, metadata: Metadata) -> Arc<Self> {
+        let trace = current().map(|cause| cause.trace.clone());
+        Self::traced(id, kind, metadata, trace.unwrap_or_default())
+    }
+
+    /// The handling of a message that came with a trace.
+    pub(super) fn traced(
+        id: Uuid,
+        kind: MessageKind,
+        metadata: Metadata,
+        trace: TraceContext,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            kind,
+            metadata,
+            trace,
+            events: AtomicU32::new(0),
+        })
+    }
 }
 
 tokio::task_local! {

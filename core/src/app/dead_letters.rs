@@ -1,6 +1,6 @@
 //! Messages given up on: to be looked at, handed over again, mended or thrown away.
 
-use std::sync::{Arc, atomic::AtomicU32};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -99,12 +99,7 @@ impl DeadLetters {
             handler,
             type_name: Arc::clone(&data.type_name),
             delivery: Delivery::new(&options.policy, letter.kind, None),
-            handling: Arc::new(Handling {
-                id: data.id,
-                kind: letter.kind,
-                metadata: data.metadata.clone(),
-                events: AtomicU32::new(0),
-            }),
+            handling: Handling::of(data.id, letter.kind, data.metadata.clone()),
             inbound: Inbound::Data(Arc::new(data)),
         };
         match parcel.run_to_the_end(app).await {

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Envelope, Next, Orkestra,
     context::{Context, Handling, current, handling},
-    handler::{Answer, HandlerError, Inbound},
+    handler::{Answer, BoxFuture, HandlerError, Inbound},
 };
 use crate::{
     Error,
@@ -90,7 +90,22 @@ impl Parcel {
                 (names::HANDLER, info.full_name.clone()),
             ]
         });
-        let answer = self.call(app, attempt).await;
+        let context = Context {
+            app: app.clone(),
+            handling: Arc::clone(&self.handling),
+            attempt,
+        };
+        let registered = &app.inner.handlers[&self.handler];
+        let call = match (registered.call)(self.inbound.clone(), context) {
+            Ok(call) => call,
+            Err(error) => {
+                span.fail(&error);
+                // It would not be another time.
+                let (reason, error) = self.undecodable(app, error.into());
+                return Attempt::GiveUp(reason, error);
+            }
+        };
+        let answer = self.call(app, attempt, call).await;
         let Err(error) = answer else {
             return Attempt::Done(answer);
         };
@@ -112,19 +127,12 @@ impl Parcel {
         }
     }
 
-    async fn call(&self, app: &Orkestra, attempt: u32) -> Answer {
+    async fn call(&self, app: &Orkestra, attempt: u32, call: BoxFuture<Answer>) -> Answer {
         let info = self.info(app);
-        let context = Context {
-            app: app.clone(),
-            handling: Arc::clone(&self.handling),
-            attempt,
-        };
-        let call = &app.inner.handlers[&self.handler].call;
-        let inbound = self.inbound.clone();
         let chain = &app.inner.around_handle;
         let work = async {
             if chain.is_empty() {
-                return handling(Arc::clone(&self.handling), call(inbound, context)).await;
+                return handling(Arc::clone(&self.handling), call).await;
             }
             let envelope = Envelope {
                 kind: self.handling.kind,
@@ -139,7 +147,7 @@ impl Parcel {
                 handler: Some(info.full_name.clone()),
                 attempt,
             };
-            let inner = Next::new(chain, &envelope, move || call(inbound, context)).run();
+            let inner = Next::new(chain, &envelope, move || call).run();
             handling(Arc::clone(&self.handling), inner).await
         };
         // A panic is this handler's failure: nobody else's, and not the end of the task that reads the log.
@@ -269,7 +277,7 @@ impl Orkestra {
         Ok(())
     }
 
-    fn announce(&self, letter: &DeadLetter) {
+    pub(super) fn announce(&self, letter: &DeadLetter) {
         tracing::warn!(handler = letter.handler, message_id = %letter.message_id, reason = letter.reason.as_str(), attempts = letter.attempts, "a message was given up");
         for listener in &self.inner.on_dead_letter {
             listener(letter);

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,10 +13,11 @@ use futures_util::future::{Either, select};
 use uuid::Uuid;
 
 use super::{
-    Command, Envelope, HandlerError, Next, Orkestra,
+    Command, Envelope, HandlerError, Orkestra,
     context::{Handling, Stamping, inherited, stamping_options},
     deliver::Parcel,
     handler::{Answer, Inbound},
+    remote::Remote,
 };
 use crate::{
     AppError, Error,
@@ -25,7 +26,7 @@ use crate::{
         Command as CommandData, CommandEnvelope, Event as EventData, MessageKind, Metadata, wire,
     },
     ports::BusError,
-    telemetry::names,
+    telemetry::{Span, names},
 };
 
 /// A command about to be dispatched: `await` it for its handler's answer.
@@ -48,7 +49,8 @@ impl<C: Command> Dispatch<C> {
         self
     }
 
-    /// The longest to wait for the answer. After it the command is still handled, retries included, and a late answer is dropped.
+    /// The longest to wait for the answer. After it the command is still handled, retries included, and a late answer is dropped. Default: as
+    /// long as it takes in process, 60 s over a broker.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -65,6 +67,10 @@ impl<C: Command> Dispatch<C> {
         app.check()?;
         let now = app.inner.plan.clock.now();
         let (id, metadata) = stamping.stamp(&app, MessageKind::Command, now)?;
+        if let Some(broker) = &app.inner.services.broker {
+            let sending = Remote::new(&app, broker, &command, id, metadata, max_retries)?;
+            return sending.ask::<C>(timeout).await;
+        }
         let work = {
             let (app, inbound) = (app.clone(), Inbound::Typed(Arc::new(command)));
             let type_name = C::TYPE_NAME.into();
@@ -122,11 +128,70 @@ impl<C: Command> IntoFuture for Dispatch<C> {
     }
 }
 
+/// A command about to be sent: `await` it until it is accepted.
+#[derive(Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Sending<C> {
+    app: Orkestra,
+    command: C,
+    stamping: Stamping,
+    max_retries: Option<u32>,
+}
+
+impl<C: Command> Sending<C> {
+    stamping_options!("The command's id, a UUID. Default: a new one.");
+
+    /// Retries, whatever the handler says.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = Some(max_retries);
+        self
+    }
+
+    async fn run(self) -> Result<Sent, Error> {
+        let Self {
+            app,
+            command,
+            stamping,
+            max_retries,
+        } = self;
+        app.check()?;
+        let now = app.inner.plan.clock.now();
+        let (id, metadata) = stamping.stamp(&app, MessageKind::Command, now)?;
+        if let Some(broker) = &app.inner.services.broker {
+            let sending = Remote::new(&app, broker, &command, id, metadata, max_retries)?;
+            sending.send().await?;
+            return Ok(Sent { id, answer: None });
+        }
+        app.inner.registry.command_handler(C::TYPE_NAME)?;
+        let (report, answer) = tokio::sync::oneshot::channel();
+        let behind = app.clone();
+        app.spawn(async move {
+            let inbound = Inbound::Typed(Arc::new(command));
+            let type_name = C::TYPE_NAME.into();
+            let handled = behind.dispatch_inbound(inbound, type_name, id, metadata, max_retries);
+            // Nobody has to ask how it ended.
+            let _ = report.send(handled.await.map(drop));
+        });
+        let answer = Some(answer);
+        Ok(Sent { id, answer })
+    }
+}
+
+impl<C: Command> IntoFuture for Sending<C> {
+    type Output = Result<Sent, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
 /// A command that was accepted and is handled behind.
 #[derive(Debug)]
 pub struct Sent {
     id: Uuid,
-    answer: tokio::sync::oneshot::Receiver<Result<(), Error>>,
+    /// `None` over a broker.
+    answer: Option<tokio::sync::oneshot::Receiver<Result<(), Error>>>,
 }
 
 impl Sent {
@@ -135,12 +200,16 @@ impl Sent {
         self.id
     }
 
-    /// Waits until the command is handled, refused or given up.
+    /// Waits until the command is handled, refused or given up. Over a broker it returns at once: whoever wants to know how it ended
+    /// dispatches.
     ///
     /// # Errors
     /// The handler's error.
     pub async fn settled(self) -> Result<(), Error> {
-        self.answer.await.unwrap_or_else(|_| {
+        let Some(answer) = self.answer else {
+            return Ok(());
+        };
+        answer.await.unwrap_or_else(|_| {
             Err(crate::AppError::Closed {
                 app: "the app".into(),
             }
@@ -151,6 +220,8 @@ impl Sent {
 
 impl Orkestra {
     /// Sends `command` to its handler and waits for the answer, retries included.
+    ///
+    /// In process an error is the handler's own; over a broker it is [`BusError::HandlerFailed`], with the handler's error as data.
     pub fn dispatch<C: Command>(&self, command: C) -> Dispatch<C> {
         Dispatch {
             app: self.clone(),
@@ -161,31 +232,17 @@ impl Orkestra {
         }
     }
 
-    /// Accepts `command` and returns; it is handled behind. In process that means: it is lost when the process ends first.
+    /// Accepts `command`; it is handled behind. In process accepted means queued: it is lost when the process ends first. Over a broker it
+    /// means that the broker has it safely.
     ///
-    /// # Errors
-    /// [`BusError::NoHandler`], [`AppError::Closed`](crate::AppError::Closed).
-    pub fn send<C: Command>(&self, command: C) -> Result<Sent, Error> {
-        self.check()?;
-        self.inner.registry.command_handler(C::TYPE_NAME)?;
-        let now = self.inner.plan.clock.now();
-        let (id, metadata) = Stamping::default().stamp(self, MessageKind::Command, now)?;
-        let (report, answer) = tokio::sync::oneshot::channel();
-        let app = self.clone();
-        self.spawn(async move {
-            let result = app
-                .dispatch_inbound(
-                    Inbound::Typed(Arc::new(command)),
-                    C::TYPE_NAME.into(),
-                    id,
-                    metadata,
-                    None,
-                )
-                .await;
-            // Nobody has to ask how it ended.
-            let _ = report.send(result.map(drop));
-        });
-        Ok(Sent { id, answer })
+    /// It fails with [`BusError::NoHandler`], and over a broker also with what keeps the broker from taking it.
+    pub fn send<C: Command>(&self, command: C) -> Sending<C> {
+        Sending {
+            app: self.clone(),
+            command,
+            stamping: Stamping::default(),
+            max_retries: None,
+        }
     }
 
     async fn dispatch_inbound(
@@ -196,13 +253,7 @@ impl Orkestra {
         metadata: Metadata,
         max_retries: Option<u32>,
     ) -> Result<Box<dyn Any + Send>, Error> {
-        let mut span = self.inner.plan.telemetry.span(names::COMMAND_DISPATCH, || {
-            vec![
-                (names::COMMAND_TYPE, type_name.to_string()),
-                (names::COMMAND_ID, id.to_string()),
-                (names::CORRELATION_ID, metadata.correlation_id.to_string()),
-            ]
-        });
+        let mut span = self.dispatch_span(&type_name, id, &metadata);
         let handler = self.inner.registry.command_handler(&type_name)?;
         let options = &self.inner.registry.handler(handler).options;
         let mut parcel = Parcel {
@@ -210,12 +261,7 @@ impl Orkestra {
             inbound,
             type_name: Arc::clone(&type_name),
             delivery: Delivery::new(&options.policy, MessageKind::Command, max_retries),
-            handling: Arc::new(Handling {
-                id,
-                kind: MessageKind::Command,
-                metadata: metadata.clone(),
-                events: AtomicU32::new(0),
-            }),
+            handling: Handling::of(id, MessageKind::Command, metadata.clone()),
         };
         let answer: Answer = if self.inner.around_send.is_empty() {
             self.to_the_end(&mut parcel).await
@@ -229,15 +275,21 @@ impl Orkestra {
                 handler: None,
                 attempt: 0,
             };
-            Next::new(&self.inner.around_send, &envelope, || {
-                Box::pin(self.to_the_end(&mut parcel))
-            })
-            .run()
-            .await
+            self.sending(&envelope, self.to_the_end(&mut parcel)).await
         };
         answer.map_err(|error| {
             span.fail(&error);
             Error::from(error)
+        })
+    }
+
+    pub(super) fn dispatch_span(&self, type_name: &str, id: Uuid, metadata: &Metadata) -> Span {
+        self.inner.plan.telemetry.span(names::COMMAND_DISPATCH, || {
+            vec![
+                (names::COMMAND_TYPE, type_name.to_owned()),
+                (names::COMMAND_ID, id.to_string()),
+                (names::CORRELATION_ID, metadata.correlation_id.to_string()),
+            ]
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Context, EventSet};
@@ -168,8 +170,26 @@ pub(super) enum Inbound {
     Data(Arc<EventData>),
 }
 
-/// A handler, its types forgotten.
-pub(super) type Erased = Arc<dyn Fn(Inbound, Context) -> BoxFuture<Answer> + Send + Sync>;
+/// A handler, its types forgotten: reads the payload, and returns the call.
+pub(super) type Erased =
+    Arc<dyn Fn(Inbound, Context) -> Result<BoxFuture<Answer>, MessageError> + Send + Sync>;
+
+/// The JSON of a handler's answer.
+pub(super) type EncodeAnswer =
+    Arc<dyn Fn(&(dyn Any + Send)) -> Result<Bytes, String> + Send + Sync>;
+
+/// The JSON of an answer of type `T`.
+pub(super) fn encode_answer<T: Serialize + 'static>() -> EncodeAnswer {
+    Arc::new(|answer| {
+        let name = std::any::type_name::<T>();
+        let Some(answer) = answer.downcast_ref::<T>() else {
+            return Err(format!("the answer is not the command's output, {name}"));
+        };
+        serde_json::to_vec(answer)
+            .map(Bytes::from)
+            .map_err(|error| format!("the answer {name} cannot be sent: {error}"))
+    })
+}
 
 /// Whether a payload fits a handler's types.
 pub(super) type Check = Arc<dyn Fn(&EventData) -> Result<(), MessageError> + Send + Sync>;
@@ -180,22 +200,18 @@ where
     F: Fn(S, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
+    let f = Arc::new(f);
     Arc::new(move |inbound, context| {
         let event = match &inbound {
-            Inbound::Typed(value) => Ok(S::from_typed(value.as_ref())),
-            Inbound::Data(data) => S::from_json(&data.type_name, data.version, &data.data),
+            Inbound::Typed(value) => S::from_typed(value.as_ref()),
+            Inbound::Data(data) => S::from_json(&data.type_name, data.version, &data.data)?,
         };
-        match event {
-            Ok(Some(event)) => {
-                let future = f(event, context);
-                Box::pin(async move { future.await.map(|()| Box::new(()) as Box<dyn Any + Send>) })
+        let f = Arc::clone(&f);
+        Ok(Box::pin(async move {
+            if let Some(event) = event {
+                f(event, context).await?;
             }
-            Ok(None) => Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) }),
-            Err(error) => fail(error),
-        }
+            Ok(Box::new(()) as Box<dyn Any + Send>)
+        }))
     })
-}
-
-fn fail(error: MessageError) -> BoxFuture<Answer> {
-    Box::pin(async move { Err(HandlerError::from(error)) })
 }

@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod builder;
+mod consume;
 mod context;
 mod dead_letters;
 mod deliver;
@@ -10,6 +11,7 @@ mod handler;
 mod log;
 mod middleware;
 mod publish;
+mod remote;
 mod services;
 mod typed;
 
@@ -25,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -33,7 +35,7 @@ pub use aggregates::{Aggregate, AggregateAnswer, Execute, Outcome};
 pub use builder::Builder;
 pub use context::Context;
 pub use dead_letters::DeadLetters;
-pub use dispatch::{Dispatch, Sent};
+pub use dispatch::{Dispatch, Sending, Sent};
 pub use handler::{Answer, HandlerError, Reject, RetryAfter};
 pub use middleware::{Envelope, Middleware, MiddlewareFuture, Next};
 pub use publish::{Publish, Published};
@@ -44,6 +46,7 @@ pub use typed::{
 
 use crate::{
     AppError, Error,
+    outbox::RELAY,
     ports::{DeadLetter, EventStore, Position},
     registry::{HandlerIndex, Registry},
     subscription::{Subscription, SubscriptionError, SubscriptionOptions},
@@ -85,7 +88,7 @@ pub struct Orkestra {
 
 struct Inner {
     name: String,
-    registry: Registry,
+    registry: Arc<Registry>,
     handlers: HashMap<HandlerIndex, Registered>,
     encoders: builder::Encoders,
     aggregates: HashMap<&'static str, Arc<dyn Any + Send + Sync>>,
@@ -97,7 +100,9 @@ struct Inner {
     around_handle: Vec<Arc<dyn Middleware>>,
     on_dead_letter: Vec<Listener>,
     closed: AtomicBool,
-    /// Tells the log readers to stop after the event in hand.
+    /// What is in hand is finished: nothing more can be sent, from inside a handler neither.
+    sealed: AtomicBool,
+    /// Tells the readers of the log and of queues to stop after what is in hand.
     closing: Arc<tokio::sync::Notify>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     stopped: Mutex<HashMap<String, SubscriptionError>>,
@@ -112,6 +117,7 @@ type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 struct Registered {
     call: handler::Erased,
     check: handler::Check,
+    encode_answer: handler::EncodeAnswer,
     slots: Arc<Semaphore>,
 }
 
@@ -161,6 +167,8 @@ impl Orkestra {
 
     /// Whether the handler or subscription `name` has handled the log up to `position`; waits for it, `timeout` at most.
     ///
+    /// Over a broker no handler reads the log; [`RELAY`] says how far the log is published.
+    ///
     /// # Errors
     /// [`SubscriptionError::NotCaughtUp`] when the time is over; [`SubscriptionError::Stopped`] if it has stopped.
     pub async fn caught_up(
@@ -170,7 +178,10 @@ impl Orkestra {
         timeout: Duration,
     ) -> Result<(), Error> {
         self.check()?;
-        let full_name = format!("{}.{name}", self.inner.registry.app());
+        let full_name = match name {
+            RELAY => RELAY.to_owned(),
+            name => format!("{}.{name}", self.inner.registry.app()),
+        };
         if let Some(stopped) = self.inner.stopped.lock().get(&full_name) {
             return Err(stopped.clone().into());
         }
@@ -215,29 +226,36 @@ impl Orkestra {
         !self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// Stops the log subscriptions, finishes what was accepted, and closes the stores. Safe to call again.
+    /// Stops the log subscriptions and the consumers, finishes what was accepted, and closes the stores and the bus. Safe to call again.
     ///
-    /// Handlers at work are waited for, 10 s each at most. What waits for a retry becomes a dead letter; an event of the log that does is
-    /// read again at the next start instead.
+    /// Handlers at work are waited for, 10 s at most; over a broker they may go on sending meanwhile, and what has not begun goes back to
+    /// its queue. What waits for a retry in process becomes a dead letter; an event of the log that does is read again at the next start
+    /// instead, and what waits in the broker waits on.
     ///
     /// # Errors
     /// What a store says on closing.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.closing.notify_waiters();
-        // A reader ends after the event in hand and gives its lease back; a task goes on behind a call that has returned.
+        if let Some(broker) = &self.inner.services.broker {
+            let late = self.inner.plan.clock.sleep(DRAIN);
+            select(pin!(broker.pause()), late).await;
+        }
+        // A reader ends after the message in hand and gives its lease back; a task goes on behind a call that has returned.
         let mut tasks = std::mem::take(&mut *self.inner.readers.lock());
         tasks.append(&mut self.inner.tasks.lock());
-        for mut task in tasks {
-            let late = self.inner.plan.clock.sleep(DRAIN);
-            if let Either::Right(((), task)) = select(&mut task, late).await {
-                tracing::warn!(
-                    app = self.inner.name,
-                    "a handler did not end in time and is left"
-                );
+        let late = self.inner.plan.clock.sleep(DRAIN);
+        let in_time = matches!(select(join_all(&mut tasks), late).await, Either::Left(_));
+        if !in_time {
+            tracing::warn!(
+                app = self.inner.name,
+                "a handler did not end in time and is left"
+            );
+            for task in &tasks {
                 task.abort();
             }
         }
+        self.inner.sealed.store(true, Ordering::Release);
         self.inner.services.close().await
     }
 
@@ -254,7 +272,13 @@ impl Orkestra {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.is_open() {
+        // A handler that is finished while the app closes may still send, where that takes nothing of the app's own.
+        let finishing = || {
+            self.inner.services.broker.is_some()
+                && context::current().is_some()
+                && !self.inner.sealed.load(Ordering::Acquire)
+        };
+        if self.is_open() || finishing() {
             Ok(())
         } else {
             Err(AppError::Closed {

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    Envelope, Event, Next, Orkestra,
+    Envelope, Event, Orkestra,
     context::{Handling, Stamping, current, stamping_options},
     deliver::{Attempt, Parcel},
     handler::Inbound,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Error,
     delivery::Delivery,
-    message::{EventStatus, HandlerState, MessageKind, Metadata},
+    message::{Event as EventData, EventStatus, HandlerState, MessageKind, Metadata},
     ports::DeadLetterReason,
     registry::HandlerIndex,
     telemetry::names,
@@ -72,9 +72,29 @@ struct State {
     changed: Notify,
     /// The app was closed before a handler was done.
     ended: AtomicBool,
+    /// A broker has it.
+    is_remote: bool,
 }
 
 impl Published {
+    fn new(
+        id: Uuid,
+        metadata: Metadata,
+        handlers: Vec<(String, HandlerState)>,
+        is_remote: bool,
+    ) -> Self {
+        Self {
+            state: Arc::new(State {
+                id,
+                metadata,
+                handlers: Mutex::new(handlers),
+                changed: Notify::new(),
+                ended: AtomicBool::new(is_remote),
+                is_remote,
+            }),
+        }
+    }
+
     /// The event's id.
     pub fn id(&self) -> Uuid {
         self.state.id
@@ -85,18 +105,21 @@ impl Published {
         &self.state.metadata
     }
 
-    /// Each handler's full name and state, in order of registration.
+    /// Each handler's full name and state, in order of registration; none over a broker.
     pub fn handlers(&self) -> Vec<(String, HandlerState)> {
         self.state.handlers.lock().clone()
     }
 
-    /// Where the event stands.
+    /// Where the event stands. Over a broker that is [`EventStatus::Published`]: the broker has it, and knows nothing of handlers.
     pub fn status(&self) -> EventStatus {
+        if self.state.is_remote {
+            return EventStatus::Published;
+        }
         EventStatus::of(self.state.handlers.lock().iter().map(|(_, s)| *s))
     }
 
     /// Waits until every handler has succeeded or given up, and returns where the event stands then: [`EventStatus::Published`] if the app was
-    /// closed before.
+    /// closed before, and at once over a broker.
     pub async fn settled(&self) -> EventStatus {
         loop {
             let changed = self.state.changed.notified();
@@ -134,8 +157,8 @@ impl Drop for Rest {
 }
 
 impl Orkestra {
-    /// Publishes `event` through the bus, now, not stored. Waits for the first attempt of each handler; retries go on behind. It does not
-    /// fail because a handler does.
+    /// Publishes `event` through the bus, now, not stored. In process it waits for the first attempt of each handler, and retries go on behind;
+    /// over a broker it waits until the broker has it safely. It does not fail because a handler does.
     pub fn publish<E: Event>(&self, event: E) -> Publish<E> {
         Publish {
             app: self.clone(),
@@ -158,32 +181,33 @@ impl Orkestra {
                 (names::CORRELATION_ID, metadata.correlation_id.to_string()),
             ]
         });
+        if let Some(broker) = &self.inner.services.broker {
+            let topic = self.inner.registry.topic_for(&type_name)?;
+            let data = EventData {
+                id,
+                type_name,
+                version: E::VERSION,
+                data: encode(&event, self.inner.plan.limits)?,
+                occurred_at: metadata.issued_at,
+                metadata,
+            };
+            self.publish_over(broker, topic, &data).await?;
+            return Ok(Published::new(id, data.metadata, Vec::new(), true));
+        }
         let handlers = self.inner.registry.event_handlers(&type_name);
         let inbound = Inbound::Typed(Arc::new(event.clone()));
-        let published = Published {
-            state: Arc::new(State {
-                id,
-                metadata: metadata.clone(),
-                handlers: Mutex::new(
-                    handlers
-                        .iter()
-                        .map(|h| {
-                            let info = self.inner.registry.handler(*h);
-                            (info.full_name.clone(), HandlerState::Pending)
-                        })
-                        .collect(),
-                ),
-                changed: Notify::new(),
-                ended: AtomicBool::new(false),
-            }),
-        };
+        let names = handlers.iter().map(|h| {
+            let info = self.inner.registry.handler(*h);
+            (info.full_name.clone(), HandlerState::Pending)
+        });
+        let published = Published::new(id, metadata.clone(), names.collect(), false);
         // A handler of patterns takes the event as data; it is encoded once, and only if there is one.
         let mut data = None;
         let mut parcels = Vec::with_capacity(handlers.len());
         for handler in handlers {
             let inbound = if self.inner.data_handlers.contains(&handler) {
                 if data.is_none() {
-                    data = Some(Arc::new(crate::message::Event {
+                    data = Some(Arc::new(EventData {
                         id,
                         type_name: Arc::clone(&type_name),
                         version: E::VERSION,
@@ -213,13 +237,10 @@ impl Orkestra {
             attempt: 0,
         };
         let inner = published.clone();
-        Next::new(&self.inner.around_send, &envelope, move || {
-            Box::pin(async move {
-                self.first_attempts(parcels, &inner).await;
-                Ok(Box::new(()) as Box<dyn std::any::Any + Send>)
-            })
+        self.sending(&envelope, async move {
+            self.first_attempts(parcels, &inner).await;
+            Ok(Box::new(()) as Box<dyn std::any::Any + Send>)
         })
-        .run()
         .await?;
         Ok(published)
     }
@@ -238,12 +259,7 @@ impl Orkestra {
             inbound,
             type_name: Arc::clone(type_name),
             delivery: Delivery::new(&options.policy, MessageKind::Event, None),
-            handling: Arc::new(Handling {
-                id,
-                kind: MessageKind::Event,
-                metadata: metadata.clone(),
-                events: AtomicU32::new(0),
-            }),
+            handling: Handling::of(id, MessageKind::Event, metadata.clone()),
         }
     }
 

@@ -24,8 +24,9 @@ pub trait Message: Serialize + DeserializeOwned + Clone + Send + Sync + 'static 
 
 /// An order, imperative, for exactly one handler.
 pub trait Command: Message {
-    /// What its handler answers. The commands of an aggregate answer [`AggregateAnswer`](crate::AggregateAnswer).
-    type Output: Send + 'static;
+    /// What its handler answers; over a broker it goes as JSON. The commands of an aggregate answer
+    /// [`AggregateAnswer`](crate::AggregateAnswer).
+    type Output: Serialize + DeserializeOwned + Send + 'static;
 }
 
 /// A fact, past tense, for any number of handlers.
