@@ -1,4 +1,5 @@
 //! The conformance suites, run by every adapter.
 
 mod memory;
+mod rabbitmq;
 mod sqlite;

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
 /// What kind of queues handlers have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueueType {
+pub(super) enum QueueType {
     /// Replicated; the default.
     #[default]
     Quorum,
@@ -14,7 +14,7 @@ pub enum QueueType {
 
 impl QueueType {
     /// The word of `x-queue-type`.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Quorum => "quorum",
             Self::Classic => "classic",

@@ -1,0 +1,312 @@
+//! Properties and headers: a message as the broker carries it.
+
+use std::borrow::Borrow;
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use uuid::Uuid;
+
+use super::topology::{DELAY_HEADER, short};
+use crate::{
+    clock::Timestamp,
+    message::MessageKind,
+    ports::{DeadLetter, ErrorRecord, Outgoing, RawMessage, TraceContext},
+};
+
+pub(super) const ATTEMPT: &str = "x-orkestra-attempt";
+pub(super) const FAILURES: &str = "x-orkestra-failures";
+pub(super) const FIRST_FAILED: &str = "x-orkestra-first-failed-at";
+pub(super) const LAST_FAILED: &str = "x-orkestra-last-failed-at";
+pub(super) const TOPIC: &str = "x-orkestra-topic";
+pub(super) const DEAD_LETTER: &str = "x-orkestra-dead-letter";
+pub(super) const HANDLER: &str = "x-orkestra-handler";
+pub(super) const QUEUE: &str = "x-orkestra-queue";
+pub(super) const REASON: &str = "x-orkestra-reason";
+pub(super) const ERRORS: &str = "x-orkestra-errors";
+/// Milliseconds still to wait, of a wait that is longer than the last rung.
+pub(super) const REST: &str = "x-orkestra-rest";
+const MAX_RETRIES: &str = "x-max-retries";
+const DELIVERY_COUNT: &str = "x-delivery-count";
+const PERSISTENT: u8 = 2;
+
+/// Headers that would send a copy elsewhere, or that speak of an earlier delivery.
+const NOT_COPIED: [&str; 5] = ["CC", "BCC", DELIVERY_COUNT, DELAY_HEADER, REST];
+
+/// The properties of a message as it is sent the first time.
+pub(super) fn outgoing(
+    message: &Outgoing,
+    app: &ShortString,
+    reply_to: Option<&str>,
+) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(ATTEMPT.into(), AMQPValue::LongInt(1));
+    if let Some(max) = message.max_retries {
+        put_number(&mut headers, MAX_RETRIES, u64::from(max));
+    }
+    put_trace(&mut headers, &message.trace);
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_type(message.kind.as_str().into())
+        .with_message_id(id_text(message.id))
+        .with_correlation_id(short(&message.correlation_id))
+        .with_timestamp(message.issued_at.as_millis() / 1000)
+        .with_app_id(app.clone())
+        .with_headers(headers);
+    match reply_to {
+        Some(queue) => properties.with_reply_to(queue.into()),
+        None => properties,
+    }
+}
+
+/// The properties of an answer to the command `id`. It need not survive the broker: who asks waits for a while only.
+pub(super) fn reply(id: Option<&ShortString>, app: &ShortString) -> BasicProperties {
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_type("command_reply".into())
+        .with_app_id(app.clone());
+    match id {
+        Some(id) => properties.with_correlation_id(id.clone()),
+        None => properties,
+    }
+}
+
+/// The properties of a copy of a message that came: as they were, less what would send the copy elsewhere or shorten its life.
+pub(super) fn copy(original: &BasicProperties) -> (BasicProperties, FieldTable) {
+    let mut headers = FieldTable::default();
+    for (name, value) in original.headers().iter().flatten() {
+        if !NOT_COPIED.contains(&Borrow::<str>::borrow(name)) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let mut copy = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    // Without `expiration`, which would end the copy, and `user_id`, which is checked against our own.
+    let optional = [
+        (
+            original.content_type(),
+            BasicProperties::with_content_type as fn(_, _) -> _,
+        ),
+        (
+            original.content_encoding(),
+            BasicProperties::with_content_encoding,
+        ),
+        (
+            original.correlation_id(),
+            BasicProperties::with_correlation_id,
+        ),
+        (original.reply_to(), BasicProperties::with_reply_to),
+        (original.message_id(), BasicProperties::with_message_id),
+        (original.kind(), BasicProperties::with_type),
+        (original.app_id(), BasicProperties::with_app_id),
+    ];
+    for (value, with) in optional {
+        if let Some(value) = value {
+            copy = with(copy, value.clone());
+        }
+    }
+    if let Some(timestamp) = original.timestamp() {
+        copy = copy.with_timestamp(*timestamp);
+    }
+    if let Some(priority) = original.priority() {
+        copy = copy.with_priority(*priority);
+    }
+    (copy, headers)
+}
+
+/// Adds what is known of a message that was given up.
+pub(super) fn put_letter(headers: &mut FieldTable, letter: &DeadLetter, queue: &str) {
+    put(headers, HANDLER, &letter.handler);
+    put(headers, QUEUE, queue);
+    put(headers, TOPIC, &letter.topic);
+    put(headers, REASON, letter.reason.as_str());
+    put(
+        headers,
+        ERRORS,
+        &serde_json::to_string(&letter.errors).unwrap_or_default(),
+    );
+    put_number(headers, ATTEMPT, u64::from(letter.attempts));
+    put(headers, FIRST_FAILED, &letter.first_failed_at.to_string());
+    put(headers, LAST_FAILED, &letter.last_failed_at.to_string());
+}
+
+pub(super) fn put(headers: &mut FieldTable, name: &str, value: &str) {
+    headers.insert(name.into(), AMQPValue::LongString(value.into()));
+}
+
+pub(super) fn put_number(headers: &mut FieldTable, name: &str, value: u64) {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    headers.insert(name.into(), AMQPValue::LongLongInt(value));
+}
+
+fn put_trace(headers: &mut FieldTable, trace: &TraceContext) {
+    for (name, value) in [
+        ("traceparent", &trace.traceparent),
+        ("tracestate", &trace.tracestate),
+        ("baggage", &trace.baggage),
+    ] {
+        if let Some(value) = value {
+            put(headers, name, value);
+        }
+    }
+}
+
+pub(super) fn id_text(id: Uuid) -> ShortString {
+    let mut buffer = Uuid::encode_buffer();
+    ShortString::from(&*id.hyphenated().encode_lower(&mut buffer))
+}
+
+/// The headers of a message that came. One of the wrong type is as good as none.
+#[derive(Clone, Copy)]
+pub(super) struct Headers<'a>(Option<&'a FieldTable>);
+
+impl<'a> Headers<'a> {
+    pub(super) fn of(properties: &'a BasicProperties) -> Self {
+        Self(properties.headers().as_ref())
+    }
+
+    fn get(self, name: &str) -> Option<&'a AMQPValue> {
+        self.0?.inner().get(name)
+    }
+
+    pub(super) fn text(self, name: &str) -> Option<&'a str> {
+        let found = match self.get(name)? {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            AMQPValue::ShortString(text) => Some(text.borrow()),
+            _ => None,
+        };
+        self.known(name, found)
+    }
+
+    pub(super) fn number(self, name: &str) -> Option<u64> {
+        let found = match self.get(name)? {
+            AMQPValue::ShortShortInt(n) => u64::try_from(*n).ok(),
+            AMQPValue::ShortShortUInt(n) => Some(u64::from(*n)),
+            AMQPValue::ShortInt(n) => u64::try_from(*n).ok(),
+            AMQPValue::ShortUInt(n) => Some(u64::from(*n)),
+            AMQPValue::LongInt(n) => u64::try_from(*n).ok(),
+            AMQPValue::LongUInt(n) => Some(u64::from(*n)),
+            AMQPValue::LongLongInt(n) => u64::try_from(*n).ok(),
+            _ => None,
+        };
+        self.known(name, found)
+    }
+
+    fn known<T>(self, name: &str, found: Option<T>) -> Option<T> {
+        if found.is_none() {
+            let value = self.get(name);
+            tracing::debug!(name, ?value, "a header of the wrong type is ignored");
+        }
+        found
+    }
+
+    fn time(self, name: &str) -> Option<Timestamp> {
+        let text = self.text(name)?;
+        self.known(name, Timestamp::parse(text))
+    }
+
+    fn small(self, name: &str) -> Option<u32> {
+        self.number(name)
+            .map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+    }
+
+    /// How often the broker has delivered it before and got it back.
+    pub(super) fn delivery_count(self) -> u32 {
+        self.small(DELIVERY_COUNT).unwrap_or(0)
+    }
+
+    /// Where it died last, says the broker: queue, reason and the routing key it had there.
+    pub(super) fn death(self) -> Option<Death<'a>> {
+        let AMQPValue::FieldArray(deaths) = self.get("x-death")? else {
+            return None;
+        };
+        let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else {
+            return None;
+        };
+        let last = Headers(Some(last));
+        let AMQPValue::FieldArray(keys) = last.get("routing-keys")? else {
+            return None;
+        };
+        let topic = match keys.as_slice().first() {
+            Some(AMQPValue::LongString(key)) => std::str::from_utf8(key.as_bytes()).ok(),
+            _ => None,
+        };
+        Some(Death {
+            queue: last.text("queue")?,
+            reason: last.text("reason")?,
+            topic: topic.unwrap_or_default(),
+        })
+    }
+}
+
+/// The latest entry of `x-death`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Death<'a> {
+    pub(super) queue: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) topic: &'a str,
+}
+
+/// A message as it came. `delivered` is how often it was delivered before.
+pub(super) fn raw(
+    properties: &BasicProperties,
+    body: Bytes,
+    routing_key: &str,
+    delivered: u32,
+) -> RawMessage {
+    let headers = Headers::of(properties);
+    let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
+    let shared = |name| headers.text(name).map(Into::into);
+    RawMessage {
+        kind: properties.kind().as_ref().and_then(|kind| {
+            [MessageKind::Command, MessageKind::Event]
+                .into_iter()
+                .find(|k| k.as_str() == Borrow::<str>::borrow(kind))
+        }),
+        id: text(properties.message_id()).and_then(|id| Uuid::try_parse(&id).ok()),
+        body,
+        topic: headers.text(TOPIC).unwrap_or(routing_key).to_owned(),
+        attempts: headers
+            .small(ATTEMPT)
+            .unwrap_or(1)
+            .saturating_sub(1)
+            .saturating_add(delivered),
+        failures: headers.small(FAILURES).unwrap_or(0),
+        first_failed_at: headers.time(FIRST_FAILED),
+        last_failed_at: headers.time(LAST_FAILED),
+        errors: errors(headers),
+        max_retries: headers.small(MAX_RETRIES),
+        trace: TraceContext {
+            traceparent: shared("traceparent"),
+            tracestate: shared("tracestate"),
+            baggage: shared("baggage"),
+        },
+        wants_reply: properties.reply_to().is_some(),
+        dead_letter: headers
+            .text(DEAD_LETTER)
+            .and_then(|id| Uuid::try_parse(id).ok()),
+    }
+}
+
+fn errors(headers: Headers<'_>) -> Vec<ErrorRecord> {
+    headers
+        .text(ERRORS)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// Adds what a message needs that is put into one queue by name.
+pub(super) fn requeued(
+    properties: BasicProperties,
+    topic: &str,
+    entry: Option<Uuid>,
+) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    put(&mut headers, TOPIC, topic);
+    if let Some(entry) = entry {
+        put(&mut headers, DEAD_LETTER, &entry.to_string());
+    }
+    properties.with_headers(headers)
+}

@@ -1,0 +1,781 @@
+//! Publishing: one task and one channel for all callers, with confirms.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{
+    future::{Either, select},
+    task::AtomicWaker,
+};
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use super::{
+    Core,
+    error::{bus_error, is_too_large, of_reply, reply, unavailable},
+    headers,
+    link::Live,
+    settle::Desk,
+    topology::{COMMANDS, EVENTS, Topology, short},
+};
+use crate::{message::MessageKind, ports::BusError, ports::Outgoing};
+
+/// Published and not confirmed yet, at most.
+const WINDOW: usize = 2048;
+/// A message that was published so often when the broker closed the connection is what it does not like.
+const TRIES: u8 = 5;
+
+/// What is published.
+pub(super) enum Content {
+    /// A message of a caller, to its topic, or to a queue by name with what is added to its headers.
+    Message {
+        message: Outgoing,
+        reply_to: Option<Arc<str>>,
+        requeue: Option<Requeue>,
+    },
+    /// A copy of what arrived, or an answer.
+    Copy {
+        exchange: &'static str,
+        key: String,
+        properties: BasicProperties,
+        body: Bytes,
+        /// Whether some queue must take it.
+        mandatory: bool,
+        /// The rung that must be there.
+        rung: Option<u64>,
+    },
+}
+
+/// To one queue alone.
+pub(super) struct Requeue {
+    pub(super) queue: String,
+    pub(super) entry: Option<uuid::Uuid>,
+}
+
+/// Who wants to know.
+pub(super) enum Done {
+    Caller(oneshot::Sender<Result<(), BusError>>),
+    /// The consumer that made the copy of its delivery `tag`.
+    Desk(Arc<Desk>, u64),
+    Nobody,
+}
+
+impl Done {
+    fn tell(self, outcome: Result<(), BusError>) {
+        match self {
+            // Who asked may have gone.
+            Self::Caller(caller) => drop(caller.send(outcome)),
+            Self::Desk(desk, tag) => desk.copied(tag, outcome),
+            Self::Nobody => {}
+        }
+    }
+
+    /// Whether there is still a reason to publish.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Self::Desk(desk, tag) => desk.is_current(*tag),
+            Self::Caller(_) | Self::Nobody => true,
+        }
+    }
+}
+
+/// One message on its way out.
+pub(super) struct Item {
+    pub(super) content: Content,
+    pub(super) done: Done,
+    /// When who asked is told that it took too long.
+    pub(super) deadline: Option<Instant>,
+    pub(super) tries: u8,
+}
+
+/// Where callers put what is to be published.
+#[derive(Default)]
+pub(super) struct Publisher {
+    queue: Mutex<Queue>,
+    waker: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    closed: bool,
+    /// Published and not confirmed.
+    in_flight: usize,
+    /// Told when nothing is left.
+    drained: Vec<oneshot::Sender<()>>,
+}
+
+impl Publisher {
+    pub(super) fn push(&self, item: Item) {
+        let refused = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                Some(item)
+            } else {
+                queue.items.push_back(item);
+                None
+            }
+        };
+        match refused {
+            Some(item) => item.done.tell(Err(BusError::Closed {})),
+            None => self.waker.wake(),
+        }
+    }
+
+    /// Ends when everything has been published and confirmed.
+    pub(super) async fn drained(&self) {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut queue = self.queue.lock();
+            if queue.items.is_empty() && queue.in_flight == 0 {
+                return;
+            }
+            queue.drained.push(tell);
+        }
+        // Dropped with the task, which is an end as well.
+        let _ = told.await;
+    }
+
+    /// Takes nothing more; what waits is told so.
+    pub(super) fn close(&self) {
+        let items = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.items)
+        };
+        for item in items {
+            item.done.tell(Err(BusError::Closed {}));
+        }
+        self.waker.wake();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.queue.lock().closed
+    }
+
+    /// Ends when there is something to publish, or nothing ever again.
+    async fn work(&self) {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            let queue = self.queue.lock();
+            if queue.items.is_empty() && !queue.closed {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+
+    /// Tells what waits too long. Returns when the next one does.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut late = Vec::new();
+        let next = {
+            let mut queue = self.queue.lock();
+            while let Some(item) = queue.items.front()
+                && item.deadline.is_some_and(|deadline| deadline <= now)
+            {
+                late.extend(queue.items.pop_front());
+            }
+            queue.items.iter().find_map(|item| item.deadline)
+        };
+        for item in late {
+            item.done.tell(Err(too_late()));
+        }
+        next
+    }
+
+    /// Tells everything that waits why it cannot be published.
+    fn fail_all(&self, error: &BusError) {
+        let items = std::mem::take(&mut self.queue.lock().items);
+        for item in items {
+            item.done.tell(Err(error.clone()));
+        }
+    }
+
+    fn note(&self, in_flight: usize) {
+        let told = {
+            let mut queue = self.queue.lock();
+            queue.in_flight = in_flight;
+            if in_flight > 0 || !queue.items.is_empty() {
+                return;
+            }
+            std::mem::take(&mut queue.drained)
+        };
+        for tell in told {
+            // Who waited may have gone.
+            let _ = tell.send(());
+        }
+    }
+}
+
+fn too_late() -> BusError {
+    unavailable("the message was not confirmed in time; it may have been accepted")
+}
+
+/// Publishes until the bus is closed.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut again = VecDeque::new();
+    let mut window = WINDOW;
+    loop {
+        if again.is_empty() {
+            core.publisher.work().await;
+        }
+        if core.publisher.is_closed() {
+            return;
+        }
+        let (live, channel) = match connect(&core).await {
+            Ok(opened) => opened,
+            Err(BusError::Closed {}) => return,
+            Err(error) => {
+                core.publisher.fail_all(&error);
+                for item in again.drain(..) {
+                    Item::done(item).tell(Err(error.clone()));
+                }
+                core.publisher.note(0);
+                continue;
+            }
+        };
+        let mut session = Session {
+            core: &core,
+            live,
+            channel: Arc::new(channel),
+            window,
+            in_flight: VecDeque::new(),
+            again: std::mem::take(&mut again),
+            returned: Vec::new(),
+            declaring: None,
+            timer: None,
+        };
+        let end = poll_fn(|context| session.poll(context)).await;
+        let Some(error) = end else {
+            return;
+        };
+        again = session.unconfirmed();
+        window = blame(&core, &mut again, &error, window);
+        core.publisher.note(again.len());
+    }
+}
+
+impl Item {
+    fn done(self) -> Done {
+        self.done
+    }
+}
+
+/// A connection with everything there, and a channel with confirms. Before the first connection one failure is enough; after it, this waits.
+async fn connect(core: &Arc<Core>) -> Result<(Arc<Live>, Channel), BusError> {
+    let mut opening = std::pin::pin!(open(core));
+    loop {
+        let next = core.publisher.expire(Instant::now());
+        let tick = sleep_until(
+            next.unwrap_or_else(|| Instant::now() + core.config.publish_timeout)
+                .min(Instant::now() + core.config.publish_timeout),
+        );
+        match select(opening.as_mut(), std::pin::pin!(tick)).await {
+            Either::Left((opened, _)) => return opened,
+            Either::Right(((), _)) => {}
+        }
+    }
+}
+
+async fn open(core: &Arc<Core>) -> Result<(Arc<Live>, Channel), BusError> {
+    let topology = Topology {
+        config: &core.config,
+    };
+    let mut first = true;
+    loop {
+        let live = if core.publish.ever_connected() {
+            core.publish.get_again().await.ok_or(BusError::Closed {})?
+        } else {
+            core.publish.get_first().await?
+        };
+        let opened = async {
+            topology.prepare(&live).await?;
+            let channel = live.channel().await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await
+                .map_err(|error| bus_error(&error))?;
+            Ok(channel)
+        };
+        match opened.await {
+            Ok(channel) => return Ok((live, channel)),
+            // The connection went in between.
+            Err(BusError::Unavailable { reason }) => {
+                tracing::debug!(reason, "no channel to publish on yet");
+                if !first {
+                    sleep(core.publish.delay()).await;
+                }
+                first = false;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Finds which messages made the broker close the channel, tells who sent them, and leaves the others to be published again. Returns how many
+/// may be on their way at once: one, when it cannot be told whose fault it was.
+fn blame(core: &Core, again: &mut VecDeque<Item>, error: &lapin::Error, window: usize) -> usize {
+    again.retain(|item| item.done.is_wanted());
+    let Some((code, text)) = reply(error) else {
+        return WINDOW;
+    };
+    if error.is_amqp_hard_error() {
+        // The connection was closed, most likely for a reason of the broker's own.
+        refuse(again, |item| item.tries >= TRIES, || of_reply(code, text));
+        return WINDOW;
+    }
+    tracing::warn!(
+        code,
+        text,
+        "the broker closed the channel that messages are published on"
+    );
+    if is_too_large(code, text)
+        && let Some(max) = text
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse::<usize>().ok())
+            .next_back()
+    {
+        core.largest
+            .store(max, std::sync::atomic::Ordering::Relaxed);
+        refuse_each(again, |item| {
+            (item.body_len() > max).then(|| item.too_large(text))
+        });
+        return WINDOW;
+    }
+    if window == 1 || again.len() == 1 {
+        // Exactly one was on its way.
+        if let Some(item) = again.pop_front() {
+            item.done.tell(Err(of_reply(code, text)));
+        }
+        return if again.is_empty() { WINDOW } else { 1 };
+    }
+    1
+}
+
+fn refuse(
+    again: &mut VecDeque<Item>,
+    guilty: impl Fn(&Item) -> bool,
+    error: impl Fn() -> BusError,
+) {
+    refuse_each(again, |item| guilty(item).then(&error));
+}
+
+fn refuse_each(again: &mut VecDeque<Item>, fault: impl Fn(&Item) -> Option<BusError>) {
+    for item in std::mem::take(again) {
+        match fault(&item) {
+            Some(error) => item.done.tell(Err(error)),
+            None => again.push_back(item),
+        }
+    }
+}
+
+impl Item {
+    fn body_len(&self) -> usize {
+        match &self.content {
+            Content::Message { message, .. } => message.body.len(),
+            Content::Copy { body, .. } => body.len(),
+        }
+    }
+
+    fn too_large(&self, reason: &str) -> BusError {
+        let topic = match &self.content {
+            Content::Message { message, .. } => message.topic.to_string(),
+            Content::Copy { key, .. } => key.clone(),
+        };
+        BusError::MessageTooLarge {
+            topic,
+            bytes: self.body_len(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// The error when no queue took it; `None` if none has to.
+    fn unroutable(&self) -> Option<BusError> {
+        match &self.content {
+            Content::Message {
+                requeue: Some(to), ..
+            } => Some(BusError::TopologyMissing {
+                resource: format!("queue {}", to.queue),
+            }),
+            Content::Message { message, .. } => match message.kind {
+                MessageKind::Command => Some(BusError::NoHandler {
+                    topic: message.topic.to_string(),
+                }),
+                MessageKind::Event => None,
+            },
+            Content::Copy { mandatory, key, .. } => mandatory.then(|| BusError::TopologyMissing {
+                resource: format!("queue {key}"),
+            }),
+        }
+    }
+
+    fn message_id(&self) -> Option<String> {
+        match &self.content {
+            Content::Message { message, .. } => Some(message.id.to_string()),
+            Content::Copy { properties, .. } => {
+                properties.message_id().as_ref().map(ToString::to_string)
+            }
+        }
+    }
+}
+
+type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
+struct InFlight {
+    /// `None` when who asked has been told that it took too long.
+    item: Option<Item>,
+    mandatory: bool,
+    state: State,
+}
+
+enum State {
+    Waiting(Confirming),
+    /// Settled; whether the broker took it.
+    Settled(bool),
+}
+
+/// One channel's life.
+struct Session<'a> {
+    core: &'a Arc<Core>,
+    live: Arc<Live>,
+    channel: Arc<Channel>,
+    window: usize,
+    in_flight: VecDeque<InFlight>,
+    /// Of the last channel, to be published first.
+    again: VecDeque<Item>,
+    /// Ids and keys of messages that came back. lapin hands them out with any confirm, not with their own.
+    returned: Vec<(Option<String>, String)>,
+    declaring: Option<Declaring>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+type Declared = Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>>;
+
+/// A message that waits until its rung is declared.
+struct Declaring {
+    done: Declared,
+    item: Item,
+}
+
+impl Session<'_> {
+    /// `Some` error when the channel is gone, `None` when the bus is closed.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<lapin::Error>> {
+        self.core.publisher.waker.register(context.waker());
+        loop {
+            if let Some(declaring) = &mut self.declaring {
+                match declaring.done.as_mut().poll(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(outcome) => {
+                        if let Some(Declaring { item, .. }) = self.declaring.take() {
+                            match outcome {
+                                Ok(()) => self.again.push_front(item),
+                                Err(error) => item.done.tell(Err(error)),
+                            }
+                        }
+                    }
+                }
+            }
+            if let Err(error) = self.publish(context) {
+                return Poll::Ready(Some(error));
+            }
+            match self.confirm(context) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Poll::Ready(Some(error)),
+            }
+        }
+        self.core
+            .publisher
+            .note(self.in_flight.len() + self.again.len() + usize::from(self.declaring.is_some()));
+        if self.core.publisher.is_closed() && self.in_flight.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.expire(context);
+        Poll::Pending
+    }
+
+    /// Publishes what waits, as far as the window goes.
+    fn publish(&mut self, context: &mut Context<'_>) -> lapin::Result<()> {
+        while self.in_flight.len() < self.window && self.declaring.is_none() {
+            let next = self.again.pop_front();
+            let Some(item) = next.or_else(|| self.core.publisher.queue.lock().items.pop_front())
+            else {
+                if self.again.is_empty() && self.window == 1 && self.in_flight.is_empty() {
+                    self.window = WINDOW;
+                }
+                return Ok(());
+            };
+            if !item.done.is_wanted() {
+                continue;
+            }
+            if let Some(rung) = item.missing_rung(&self.live) {
+                let (core, live) = (Arc::clone(self.core), Arc::clone(&self.live));
+                self.declaring = Some(Declaring {
+                    done: Box::pin(async move {
+                        let topology = Topology {
+                            config: &core.config,
+                        };
+                        topology.rung(&live, rung).await
+                    }),
+                    item,
+                });
+                context.waker().wake_by_ref();
+                return Ok(());
+            }
+            let largest = self.core.largest.load(std::sync::atomic::Ordering::Relaxed);
+            if item.body_len() > largest {
+                let error = item.too_large(&format!("at most {largest} bytes"));
+                item.done.tell(Err(error));
+                continue;
+            }
+            self.start(item, context)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, mut item: Item, context: &mut Context<'_>) -> lapin::Result<()> {
+        item.tries = item.tries.saturating_add(1);
+        let (exchange, key, properties, body, mandatory) = item.parts(self.core);
+        let channel = Arc::clone(&self.channel);
+        let mut confirming: Confirming = Box::pin(async move {
+            let options = BasicPublishOptions {
+                mandatory,
+                immediate: false,
+            };
+            channel
+                .basic_publish(exchange, key, options, &body, properties)
+                .await?
+                .await
+        });
+        // The first poll publishes; it can only be pending, or fail.
+        let polled = confirming.as_mut().poll(context);
+        self.in_flight.push_back(InFlight {
+            item: Some(item),
+            mandatory,
+            state: State::Waiting(confirming),
+        });
+        match polled {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(confirmation)) => {
+                let settled = self.settled(confirmation);
+                if let Some(last) = self.in_flight.back_mut() {
+                    last.state = State::Settled(settled);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn settled(&mut self, confirmation: Confirmation) -> bool {
+        let taken = confirmation.is_ack();
+        if let Some(message) = confirmation.take_message() {
+            let id = message.properties.message_id();
+            self.returned.push((
+                id.as_ref().map(ToString::to_string),
+                message.routing_key.to_string(),
+            ));
+        }
+        taken
+    }
+
+    /// Polls the front of what is on its way; true if something was confirmed.
+    fn confirm(&mut self, context: &mut Context<'_>) -> lapin::Result<bool> {
+        let mut ready = 0;
+        let mut any_mandatory = false;
+        for at in 0..self.in_flight.len() {
+            if !self.poll_one(at, context)? {
+                break;
+            }
+            ready += 1;
+            any_mandatory |= self.in_flight[at].mandatory;
+        }
+        if ready == 0 {
+            return Ok(false);
+        }
+        if any_mandatory {
+            // What came back may have been handed to any of them.
+            for at in ready..self.in_flight.len() {
+                self.poll_one(at, context)?;
+            }
+        }
+        for _ in 0..ready {
+            if let Some(one) = self.in_flight.pop_front() {
+                self.finish(one);
+            }
+        }
+        if self.in_flight.is_empty() {
+            self.returned.clear();
+        }
+        Ok(true)
+    }
+
+    fn poll_one(&mut self, at: usize, context: &mut Context<'_>) -> lapin::Result<bool> {
+        let State::Waiting(confirming) = &mut self.in_flight[at].state else {
+            return Ok(true);
+        };
+        match confirming.as_mut().poll(context) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(confirmation) => {
+                let settled = self.settled(confirmation?);
+                self.in_flight[at].state = State::Settled(settled);
+                Ok(true)
+            }
+        }
+    }
+
+    fn finish(&mut self, one: InFlight) {
+        let taken = matches!(one.state, State::Settled(true));
+        let back = if one.mandatory && !self.returned.is_empty() {
+            self.take_returned(&one)
+        } else {
+            false
+        };
+        let Some(item) = one.item else {
+            return;
+        };
+        let outcome = if !taken {
+            Err(unavailable("the broker did not accept the message"))
+        } else if back {
+            item.unroutable().map_or(Ok(()), Err)
+        } else {
+            Ok(())
+        };
+        item.done.tell(outcome);
+    }
+
+    fn take_returned(&mut self, one: &InFlight) -> bool {
+        let Some(item) = &one.item else {
+            return false;
+        };
+        let (_, key) = item.route();
+        let id = item.message_id();
+        let found = self
+            .returned
+            .iter()
+            .position(|(of, k)| *of == id && k.as_str() == key);
+        found.map(|at| self.returned.swap_remove(at)).is_some()
+    }
+
+    /// Tells who has waited too long; the message stays on its way. Sets the timer for the next one.
+    fn expire(&mut self, context: &mut Context<'_>) {
+        let now = Instant::now();
+        let mut next = self.core.publisher.expire(now);
+        for one in &mut self.in_flight {
+            let Some(item) = &mut one.item else { continue };
+            match item.deadline {
+                Some(deadline) if deadline <= now => {
+                    item.deadline = None;
+                    std::mem::replace(&mut item.done, Done::Nobody).tell(Err(too_late()));
+                }
+                Some(deadline) => {
+                    next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                    break;
+                }
+                None => {}
+            }
+        }
+        let Some(next) = next else {
+            self.timer = None;
+            return;
+        };
+        // An earlier timer is good enough: it looks again.
+        let timer = match &mut self.timer {
+            Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => timer,
+            _ => self.timer.insert(Box::pin(sleep_until(next))),
+        };
+        if timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// What was on its way when the channel ended, in order.
+    fn unconfirmed(self) -> VecDeque<Item> {
+        let mut items = VecDeque::new();
+        for one in self.in_flight {
+            let Some(item) = one.item else { continue };
+            match one.state {
+                // Known to have been taken; whether it came back is not.
+                State::Settled(true) if !one.mandatory => item.done.tell(Ok(())),
+                _ => items.push_back(item),
+            }
+        }
+        items.extend(self.declaring.map(|declaring| declaring.item));
+        items.extend(self.again);
+        items
+    }
+}
+
+impl Item {
+    fn missing_rung(&self, live: &Live) -> Option<u64> {
+        match &self.content {
+            Content::Copy {
+                rung: Some(rung), ..
+            } if !live.rungs.lock().contains(rung) => Some(*rung),
+            _ => None,
+        }
+    }
+
+    fn route(&self) -> (&str, &str) {
+        match &self.content {
+            Content::Message {
+                requeue: Some(to), ..
+            } => ("", &to.queue),
+            Content::Message { message, .. } => match message.kind {
+                MessageKind::Command => (COMMANDS, &message.topic),
+                MessageKind::Event => (EVENTS, &message.topic),
+            },
+            Content::Copy { exchange, key, .. } => (exchange, key),
+        }
+    }
+
+    fn parts(
+        &self,
+        core: &Core,
+    ) -> (
+        lapin::types::ShortString,
+        lapin::types::ShortString,
+        BasicProperties,
+        Bytes,
+        bool,
+    ) {
+        let (exchange, key) = self.route();
+        let (exchange, key) = (exchange.into(), short(key));
+        match &self.content {
+            Content::Message {
+                message,
+                reply_to,
+                requeue,
+            } => {
+                let properties = headers::outgoing(message, &core.app, reply_to.as_deref());
+                let properties = match requeue {
+                    Some(to) => headers::requeued(properties, &message.topic, to.entry),
+                    None => properties,
+                };
+                let mandatory = requeue.is_some() || message.kind == MessageKind::Command;
+                (exchange, key, properties, message.body.clone(), mandatory)
+            }
+            Content::Copy {
+                properties,
+                body,
+                mandatory,
+                ..
+            } => (exchange, key, properties.clone(), body.clone(), *mandatory),
+        }
+    }
+}
