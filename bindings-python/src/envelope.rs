@@ -28,6 +28,8 @@ pub(crate) struct EventEnvelope {
     /// Awaits what goes on behind; `None` when nothing does.
     settling: Mutex<Option<Py<PyAny>>>,
     context: Mutex<Option<Py<PyDict>>>,
+    /// Whether it went to a broker: what its handlers make of it is not known here.
+    elsewhere: bool,
 }
 
 impl EventEnvelope {
@@ -44,6 +46,15 @@ impl EventEnvelope {
             states: Mutex::new(None),
             settling: Mutex::new(None),
             context: Mutex::new(None),
+            elsewhere: false,
+        }
+    }
+
+    /// The envelope of an event that the broker has.
+    pub(crate) fn published(py: Python<'_>, event: Py<PyAny>, published_at: Timestamp) -> Self {
+        Self {
+            elsewhere: true,
+            ..Self::handled(event, PyTuple::empty(py).unbind(), published_at)
         }
     }
 
@@ -58,10 +69,17 @@ impl EventEnvelope {
 
 #[pymethods]
 impl EventEnvelope {
-    /// Makes the envelope of an event whose handlers have not been called.
+    /// Makes the envelope of an event whose handlers have not been called; `elsewhere` says that it goes to a broker.
     #[new]
-    fn new(event: Py<PyAny>, handlers: &Bound<'_, PyTuple>, published_at: i64) -> Self {
+    #[pyo3(signature = (event, handlers, published_at, *, elsewhere=false))]
+    fn new(
+        event: Py<PyAny>,
+        handlers: &Bound<'_, PyTuple>,
+        published_at: i64,
+        elsewhere: bool,
+    ) -> Self {
         Self {
+            elsewhere,
             states: Mutex::new(Some(vec![HandlerState::Pending; handlers.len()])),
             ..Self::handled(
                 event,
@@ -107,6 +125,9 @@ impl EventEnvelope {
     /// `published`, `handled`, `partially_handled` or `failed`.
     #[getter]
     fn status(&self, py: Python<'_>) -> &'static str {
+        if self.elsewhere {
+            return EventStatus::Published.as_str();
+        }
         EventStatus::of(self.states(py)).as_str()
     }
 

@@ -1,6 +1,6 @@
 //! The core's errors as Python's exceptions: the one place that makes them.
 
-use orkestra::code::Coded;
+use orkestra::{code::Coded, ports::ErrorRecord};
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
 use serde_json::Value;
 
@@ -38,6 +38,26 @@ fn exception<'py>(
         _ => PyDict::new(py).into_any(),
     };
     build.bind(py).call1((code, message, facts))
+}
+
+/// A Python error as data, without its trace.
+pub(crate) fn record(py: Python<'_>, error: &PyErr) -> ErrorRecord {
+    let value = error.value(py);
+    let code = value.getattr("code").and_then(|code| code.extract());
+    ErrorRecord {
+        error_type: code.unwrap_or_else(|_| {
+            value
+                .get_type()
+                .qualname()
+                .map(|name| name.to_string())
+                .unwrap_or_default()
+        }),
+        message: value
+            .str()
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        trace: String::new(),
+    }
 }
 
 /// The error of a `wait` inside a running loop.

@@ -4,6 +4,8 @@
 use pyo3::prelude::*;
 
 mod aggregate;
+mod broker;
+mod cli;
 mod convert;
 mod dead_letters;
 mod envelope;
@@ -26,6 +28,7 @@ mod wire;
 fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     fastcall::register(module)?;
+    broker::register(module)?;
     module.add_class::<aggregate::PyExecution>()?;
     module.add_class::<dead_letters::DeadLetter>()?;
     module.add_class::<envelope::EventEnvelope>()?;
@@ -45,6 +48,7 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<time::ManualIds>()?;
     module.add_class::<time::PyClock>()?;
     module.add_class::<time::PyIds>()?;
+    module.add_function(wrap_pyfunction!(cli::run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(convert::seconds, module)?)?;
     module.add_function(wrap_pyfunction!(metadata::metadata_from_dict, module)?)?;
     module.add_function(wrap_pyfunction!(payload::encode_payload, module)?)?;

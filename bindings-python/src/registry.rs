@@ -4,10 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use orkestra::{
     message::{MessageError, MessageKind},
-    ports::{RecordedEvent, TypeFilter},
+    ports::{ConsumerSpec, RecordedEvent, TypeFilter},
     registry::{
-        HandlerIndex, HandlerOptions, HandlerSpec, Registry as CoreRegistry, TypeIndex, TypeSpec,
+        HandlerIndex, HandlerOptions, HandlerSpec, Registry as CoreRegistry, TypeIndex, TypeInfo,
+        TypeSpec,
     },
+    retry::RetryPolicy,
     topic::Pattern,
 };
 use parking_lot::RwLock;
@@ -96,6 +98,73 @@ impl Inner {
         });
         fastcall::put_stamp(&object, Bound::new(py, stamp)?.as_any());
         Ok(object)
+    }
+
+    /// The topic of a type name.
+    pub(crate) fn topic_for(&self, type_name: &str) -> Result<String, MessageError> {
+        self.core.read().topic_for(type_name)
+    }
+
+    /// Turns the payload of a message that arrived into an object of its class: the one of its name; else `known`, or the one with its
+    /// topic, as other services may have other names for it. A `RawEvent` for what no class is known for.
+    pub(crate) fn decode_arrived<'py>(
+        &self,
+        py: Python<'py>,
+        type_name: &str,
+        known: Option<&str>,
+        topic: &str,
+        version: Option<u32>,
+        json: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let decoders = self.decoders.read();
+        let decoder = decoders
+            .get(type_name)
+            .or_else(|| decoders.get(known?))
+            .cloned();
+        drop(decoders);
+        let decoder = decoder.or_else(|| {
+            let core = self.core.read();
+            let info = core.types().iter().find(|info| info.topic == topic)?;
+            self.decoders.read().get(&*info.type_name).cloned()
+        });
+        match decoder {
+            Some(decoder) => {
+                let version = version.unwrap_or(decoder.version);
+                decoder.decode(py, type_name, version, json)
+            }
+            None => py.import("orkestra.messages")?.getattr("RawEvent")?.call1((
+                type_name,
+                version.unwrap_or(1),
+                json_loads(py, json)?,
+            )),
+        }
+    }
+
+    /// The type of the command handler at `index`; `None` for an event handler.
+    pub(crate) fn command_of(&self, index: usize) -> Option<String> {
+        let core = self.core.read();
+        let info = core.handler(HandlerIndex(index));
+        let topic = info.patterns.first()?.as_str();
+        let is_its = |found: &&TypeInfo| found.spec.kind == info.kind && found.topic == topic;
+        (info.kind == MessageKind::Command)
+            .then(|| core.types().iter().find(is_its))
+            .flatten()
+            .map(|found| found.type_name.to_string())
+    }
+
+    /// What the handler at `index` consumes.
+    pub(crate) fn consumer_spec(&self, index: usize) -> ConsumerSpec {
+        self.core.read().consumer_spec(HandlerIndex(index))
+    }
+
+    /// When the handler at `index` is tried again.
+    pub(crate) fn policy(&self, index: usize) -> RetryPolicy {
+        self.core
+            .read()
+            .handler(HandlerIndex(index))
+            .options
+            .policy
+            .clone()
     }
 
     pub(crate) fn knows(&self, type_name: &str) -> bool {
@@ -282,7 +351,7 @@ impl Registry {
     }
 
     /// Registers a handler and returns its index.
-    #[pyo3(signature = (*, command, name, types, patterns, policy, concurrency, timeout))]
+    #[pyo3(signature = (*, command, name, types, patterns, policy, concurrency, timeout, prefetch=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called at one place"
@@ -296,6 +365,7 @@ impl Registry {
         policy: &PyRetryPolicy,
         concurrency: Option<u32>,
         timeout: Option<f64>,
+        prefetch: Option<u32>,
     ) -> PyResult<usize> {
         let spec = HandlerSpec {
             name,
@@ -305,7 +375,7 @@ impl Registry {
                 policy: policy.0.clone(),
                 concurrency,
                 timeout: timeout.map(|t| Duration::try_from_secs_f64(t).unwrap_or_default()),
-                prefetch: None,
+                prefetch,
             },
         };
         let mut core = self.0.core.write();

@@ -79,6 +79,17 @@ fn records(errors: Errors) -> Vec<ErrorRecord> {
 #[derive(Debug)]
 pub(crate) struct PyDelivery(Mutex<Delivery>, MessageKind);
 
+impl PyDelivery {
+    pub(crate) fn of(delivery: Delivery, kind: MessageKind) -> Self {
+        Self(Mutex::new(delivery), kind)
+    }
+
+    /// A copy as it stands.
+    pub(crate) fn core(&self) -> Delivery {
+        self.0.lock().clone()
+    }
+}
+
 #[pymethods]
 impl PyDelivery {
     #[new]

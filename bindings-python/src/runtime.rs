@@ -472,6 +472,19 @@ fn block_on(py: Python<'_>, mut work: Work) -> PyResult<Convert> {
     }
 }
 
+/// Waits for `future` on this thread, which is one that nothing else needs and that holds no interpreter.
+pub(crate) fn park_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            return value;
+        }
+        thread::park();
+    }
+}
+
 /// Something to wait for until somebody opens it.
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug, Default, Clone)]

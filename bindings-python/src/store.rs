@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use orkestra::{
     Plan as CorePlan, Services as CoreServices, Settings,
+    broker::Broker,
     message::PayloadLimits,
+    outbox::RelayOptions,
     ports::{
         Append, Appended, DeadLetterFilter, DeadLetterStatus, DeleteMode, ExpectedRevision,
         Position, ReadAll, ReadStream, Snapshot, StoreError, StreamName,
@@ -15,12 +17,13 @@ use orkestra::{
 };
 use pyo3::{
     IntoPyObjectExt,
-    exceptions::PyTypeError,
+    exceptions::{PyRuntimeError, PyTypeError},
     prelude::*,
-    types::{PyBytes, PyString},
+    types::{PyBytes, PyDict, PyString},
 };
 
 use crate::{
+    broker::{self, Consumer, Parts, Sender},
     convert,
     dead_letters::DeadLetter,
     errors, payload,
@@ -63,6 +66,12 @@ impl Plan {
     #[getter]
     fn max_payload_bytes(&self) -> usize {
         self.0.limits.max_bytes
+    }
+
+    /// Whether messages go through a broker.
+    #[getter]
+    fn has_broker(&self) -> bool {
+        self.0.has_broker()
     }
 
     /// Whether nothing of the app outlives its process.
@@ -130,6 +139,19 @@ fn appended(result: &Appended) -> AppendedFields {
 }
 
 impl Services {
+    /// What sends over the broker, `None` if there is none.
+    pub(crate) fn sender(&self) -> Option<Sender> {
+        let broker = self.core.broker.clone()?;
+        Some(Sender::new(broker, self.registry.clone(), self.limits))
+    }
+
+    fn broker(&self) -> PyResult<Broker> {
+        self.core
+            .broker
+            .clone()
+            .ok_or_else(|| PyRuntimeError::new_err("the app has no broker"))
+    }
+
     fn batch(
         &self,
         app: &Bound<'_, PyAny>,
@@ -444,6 +466,16 @@ impl Services {
         ))
     }
 
+    /// Marks a dead letter as dead again, as `letter` was.
+    fn take_back_dead_letter(&self, letter: &DeadLetter) -> Op {
+        let (id, body) = (letter.0.id, letter.0.body.clone());
+        let dead_letters = Arc::clone(&self.core.dead_letters);
+        Op::new(
+            async move { dead_letters.take_back(id, body).await },
+            |py, letter| DeadLetter(letter).into_py_any(py),
+        )
+    }
+
     /// Removes a dead letter.
     fn discard_dead_letter(&self, id: &str) -> PyResult<Op> {
         let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
@@ -451,6 +483,115 @@ impl Services {
         Ok(Op::value(
             async move { Ok(dead_letters.discard(id).await?) },
         ))
+    }
+
+    /// Consumes the queue of the handler at `index`.
+    fn consume(&self, app: Py<PyAny>, index: usize) -> PyResult<Op> {
+        let broker = self.broker()?;
+        let registry = &self.registry.0;
+        let spec = registry.consumer_spec(index);
+        let parts = Parts {
+            registry: Arc::clone(registry),
+            policy: registry.policy(index),
+            handler: spec.address.handler.clone(),
+            kind: spec.address.kind,
+            command: registry.command_of(index),
+            clock: Arc::clone(&self.core.clock),
+            ids: Arc::clone(&self.core.ids),
+        };
+        Ok(Op::new(
+            async move { broker.consume(spec).await },
+            |py, core| Consumer::new(core, app, parts).into_py_any(py),
+        ))
+    }
+
+    /// Starts publishing the log to the broker. `gave_up` is called, on a thread of the core, with each event that the broker never takes.
+    fn start_relay(&self, gave_up: Py<PyAny>) -> Op {
+        let registry = Arc::clone(&self.registry.0);
+        let options = RelayOptions::new(Arc::new(move |name| registry.topic_for(name).ok()));
+        let options = options.on_dead_letter(move |letter| {
+            // An interpreter that ends has nobody to tell.
+            Python::try_attach(|py| {
+                let told = Bound::new(py, DeadLetter(letter.clone()))
+                    .and_then(|letter| gave_up.bind(py).call1((letter,)));
+                if let Err(error) = told {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        let core = self.core.clone();
+        Op::value(async move { core.start_relay(options).await })
+    }
+
+    /// How the relay is: how far it has published, and why it does not go on; `None` if there is none.
+    fn relay_health(&self) -> Option<(Option<u64>, Option<String>)> {
+        let health = self.core.relay_health()?;
+        Some((health.position.map(|p| p.0), health.error))
+    }
+
+    /// Stops the broker's deliveries; what is in hand can still be settled.
+    fn pause(&self) -> Op {
+        let broker = self.core.broker.clone();
+        Op::value(async move {
+            if let Some(broker) = broker {
+                broker.pause().await;
+            }
+            Ok(())
+        })
+    }
+
+    /// How the bus is, `None` in process.
+    fn bus_health<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let health = self.core.broker.as_ref().map(Broker::health);
+        health.map(|h| broker::health(py, &h)).transpose()
+    }
+
+    /// Puts the message of a dead letter, with another body if one is given, into its handler's queue.
+    #[pyo3(signature = (letter, body=None))]
+    fn requeue_to_broker(
+        &self,
+        letter: &DeadLetter,
+        body: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<Op> {
+        let broker = self.broker()?;
+        let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
+        let (address, outgoing) = broker::requeue_address(&letter.0, body)?;
+        let entry = letter.0.id;
+        Ok(Op::new(
+            async move { broker.requeue(address, outgoing, Some(entry)).await },
+            |py, ()| Ok(py.None()),
+        ))
+    }
+
+    /// The app's dead letters that lie at the broker.
+    fn broker_letters(&self, limit: usize) -> PyResult<Op> {
+        let broker = self.broker()?;
+        Ok(Op::new(
+            async move { broker.letters(limit).await },
+            |py, letters| {
+                letters
+                    .into_iter()
+                    .map(|letter| Py::new(py, DeadLetter(letter)))
+                    .collect::<PyResult<Vec<_>>>()?
+                    .into_py_any(py)
+            },
+        ))
+    }
+
+    /// Moves the app's dead letters from the broker into the state store; gives how many.
+    #[pyo3(signature = (limit))]
+    fn drain_letters(&self, limit: Option<usize>) -> PyResult<Op> {
+        let broker = self.broker()?;
+        let store = Arc::clone(&self.core.dead_letters);
+        Ok(Op::value(async move {
+            let drained = broker
+                .drain_letters(store, limit.unwrap_or(usize::MAX))
+                .await?;
+            match drained.refused {
+                None => Ok(drained.moved),
+                Some(error) => Err(error.into()),
+            }
+        }))
     }
 
     /// Closes the adapters.

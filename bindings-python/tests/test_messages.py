@@ -117,9 +117,17 @@ async def test_copies_and_pickles_are_without_the_stamp(app: Orkestra) -> None:
             id_of(other)
 
 
-def test_a_parameter_is_for_type_checkers_only() -> None:
-    assert Command[int] is Command
-    assert PlaceOrder.__mro__[1] is Command
+def test_a_parameter_says_what_the_result_is() -> None:
+    class Count(Command[list[int]]):
+        sku: str
+
+    class CountAgain(Count):
+        pass
+
+    assert Count.__mro__[1] is Command
+    assert Count.__orkestra_result__ == list[int]
+    assert CountAgain.__orkestra_result__ == list[int]
+    assert PlaceOrder.__orkestra_result__ is Any
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,8 @@ def test_bad_input_urls_name_their_setting(monkeypatch: pytest.MonkeyPatch) -> N
     for setting, url in [
         ("store", "orders.db"),
         ("store", "sqlite:"),
-        ("bus", "amqp://guest:secret@localhost"),
+        ("bus", "amqq://guest:secret@localhost"),
+        ("bus", "amqp://guest:secret@localhost?prefech=9"),
         ("state", "postgres://localhost/x"),
     ]:
         with pytest.raises(InvalidUrlError) as refused:

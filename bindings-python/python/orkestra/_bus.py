@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import inspect
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from orkestra.errors import (
     DispatchTimeoutError,
     HandlerTimeoutError,
     OrkestraError,
+    RejectedError,
     WaitTimeoutError,
     WrongKindError,
 )
@@ -69,6 +71,8 @@ class Bus(_orkestra.AppCore):
 
     def _set_up_bus(self, threads: int | None) -> None:
         self._threads = threads
+        # As ThreadPoolExecutor has it.
+        self._thread_limit = threads or min(32, (os.cpu_count() or 1) + 4)
         self._routes: dict[int, Route] = {}
         self._around_send: list[Middleware] = []
         self._around_handle: list[Middleware] = []
@@ -220,6 +224,38 @@ class Bus(_orkestra.AppCore):
         message = f"no answer for {topic} within {call.timeout:g} s"
         raise DispatchTimeoutError(message, {"topic": topic, "seconds": call.timeout})
 
+    async def _send_around(self, call: Call[Any]) -> Any:
+        """Sends over the broker, inside the middleware."""
+        message = call.message
+        if not isinstance(message, (Command, Event)):
+            return await call.to_broker()
+        call.stamp()
+        if isinstance(message, Event):
+            published = _orkestra.EventEnvelope(message, (), call.at, elsewhere=True)
+            await compose(self._around_send, published, call.to_broker)()
+            return published
+        envelope = CommandEnvelope(message, call.max_retries)
+
+        async def deliver() -> Any:
+            envelope.dispatched_at = self._clock.now()
+            envelope.status, envelope.attempts = "dispatched", 1
+            try:
+                answer = await call.to_broker()
+            except OrkestraError as error:
+                rejection = isinstance(error, RejectedError)
+                envelope.status = "rejected" if rejection else "failed"
+                envelope.error = error
+                envelope.completed_at = self._clock.now()
+                raise
+            if not call.wants_result:
+                return None
+            envelope.completed_at = self._clock.now()
+            envelope.status, envelope.result = "succeeded", answer
+            return answer
+
+        result = await compose(self._around_send, envelope, deliver)()
+        return result if call.wants_result else call.id
+
     async def _slow_send(self, call: Call[Any]) -> str:
         message = call.message
         route = self._command_route(message)
@@ -365,7 +401,7 @@ class Bus(_orkestra.AppCore):
             del error
 
     def _next(
-        self, delivery: _orkestra.Delivery, error: Exception
+        self, delivery: _orkestra.Delivery, error: BaseException
     ) -> tuple[float | None, str | None]:
         chain = records(error)
         if isinstance(error, RetryAfter):

@@ -178,6 +178,10 @@ class Deliveries(Bus):
         except (ClosedError, StoreClosedError):
             logger.exception("a dead letter is lost: %r", letter)
             return
+        await self._tell(letter)
+
+    async def _tell(self, letter: DeadLetter) -> None:
+        """Tells those who want to know of dead letters."""
         for listener in self._listeners:
             try:
                 result = listener(letter)

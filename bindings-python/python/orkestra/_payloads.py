@@ -1,12 +1,42 @@
-"""Payload errors from pydantic's."""
+"""Payloads and results as pydantic writes and reads them, and its errors as ours."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import typing
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
 from orkestra.errors import InvalidPayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orkestra.messages import Command
+
+
+def result_json(result: Any) -> bytes:
+    """A handler's result as JSON.
+
+    Raises:
+        PydanticSerializationError: It has none.
+    """
+    return to_json(result, by_alias=True)
+
+
+def result_decoder(command: type[Command[Any]]) -> Callable[[bytes], Any]:
+    """What reads the result of a command: as the type that its class names."""
+    kind: Any = command.__orkestra_result__
+    if isinstance(kind, str):
+        module = sys.modules[command.__module__]
+        holder = SimpleNamespace(__annotations__={"result": kind})
+        kind = typing.get_type_hints(holder, vars(module))["result"]
+    if kind is Any or isinstance(kind, typing.TypeVar):
+        return from_json
+    return TypeAdapter(kind).validate_json
 
 
 def invalid_payload(type_name: str, error: BaseException) -> BaseException:

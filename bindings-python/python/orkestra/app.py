@@ -6,15 +6,18 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
-from orkestra._bus import Entry
+from orkestra._bus import Entry, logger
+from orkestra._consuming import Tasks, Threads, consume
 from orkestra._deliveries import Deliveries
 from orkestra._failures import rejected
 from orkestra._orkestra import Clock, Ids, Route
+from orkestra._running import run
 from orkestra._settings import setting
 from orkestra._times import to_seconds
 from orkestra.aggregate import Aggregate, AggregateAnswer, AggregateHost, Executed
@@ -56,7 +59,8 @@ class Health:
     """How an app is.
 
     Attributes:
-        ok: Whether it runs, its store answers and every reader reads.
+        ok: Whether it runs, its store answers, every reader reads and every consumer
+            consumes.
         app: Its name.
         status: ``new``, ``running`` or ``closed``.
         error: What the store says when it does not answer.
@@ -64,6 +68,10 @@ class Health:
         readers: The event handlers' readers of the log: name, position, running and
             why it stopped.
         dead_letters: Dead letters that wait for somebody.
+        bus: With a broker: whether it is connected, why it is blocked, its error, and
+            of each consumer its handler, queue, whether it is consuming, its error.
+        relay: With a broker: how far this process has published the log, and why it
+            does not go on.
     """
 
     ok: bool
@@ -73,6 +81,8 @@ class Health:
     head: int | None
     readers: list[dict[str, Any]]
     dead_letters: int
+    bus: dict[str, Any] | None = None
+    relay: dict[str, Any] | None = None
 
 
 class Orkestra(Deliveries, Registrar):
@@ -90,13 +100,17 @@ class Orkestra(Deliveries, Registrar):
     for: ``app.dispatch(command).wait()``.
 
     Nothing is opened before it is needed. ``start`` (or ``async with``) opens the
-    store and begins to hand the events of the log to their handlers. In the child of a
+    store and begins to hand messages from the broker, or else the events of the log, to
+    their handlers; sending needs no ``start``. In the child of a
     fork an app that was used in the parent raises ``ForkedError``; one that was not
     used yet works.
 
     Args:
         name: The app's name: names its handlers, and its prefix.
-        bus: ``memory:``. Default: ``ORKESTRA_BUS``, then ``memory:``.
+        bus: ``memory:``, or ``amqp://user:password@host:port/vhost`` for RabbitMQ
+            (``amqps`` for TLS): messages then go through the broker, also to the app's
+            own handlers, and ``dispatch`` waits 60 seconds at most unless it says
+            otherwise. Default: ``ORKESTRA_BUS``, then ``memory:``.
         store: ``sqlite:<path>`` or ``memory:``. Default: ``ORKESTRA_STORE``, then
             ``sqlite:orkestra.db``.
         state: Where checkpoints, leases and dead letters are kept. Default:
@@ -104,7 +118,8 @@ class Orkestra(Deliveries, Registrar):
         app_prefix: The leading segments of type names that topics leave out. Default:
             the name, camelised; empty for none.
         max_payload_bytes: The longest payload. Default 1 MiB.
-        threads: Worker threads for synchronous handlers that are awaited. Default: as
+        threads: Worker threads for synchronous handlers that are awaited, and for each
+            synchronous handler of messages from a broker. Default: as
             ``ThreadPoolExecutor``.
         close_timeout: Seconds that ``close`` waits for what is under way.
         clock: Another clock: for tests.
@@ -148,6 +163,8 @@ class Orkestra(Deliveries, Registrar):
             ids=self._ids,
         )
         _orkestra.set_time_source(self, self._clock, self._ids)
+        if self._plan.has_broker:
+            _orkestra.set_broker(self)
         self._close_timeout = to_seconds(close_timeout)
         self._services: Services | None = None
         self._opening = threading.Lock()
@@ -156,6 +173,7 @@ class Orkestra(Deliveries, Registrar):
         self._aggregates: dict[type[Aggregate[Any]], AggregateHost] = {}
         self._listeners: list[Callable[[DeadLetter], Any]] = []
         self._followers: list[LogFollower] = []
+        self._crews: list[Tasks | Threads] = []
         self._home: asyncio.AbstractEventLoop | None = None
         self._set_up_bus(threads)
         self.store = Store(self)
@@ -184,6 +202,7 @@ class Orkestra(Deliveries, Registrar):
             policy=registration.policy._native,
             concurrency=registration.concurrency,
             timeout=registration.timeout,
+            prefetch=registration.prefetch,
         )
         info = self._registry.handler(index)
         route = Route(
@@ -260,6 +279,7 @@ class Orkestra(Deliveries, Registrar):
                     policy=(retry or RetryPolicy()).with_max_retries(max_retries),
                     timeout=None,
                     concurrency=concurrency,
+                    prefetch=None,
                     inline=False,
                     start="now",
                     poison="park",
@@ -300,10 +320,14 @@ class Orkestra(Deliveries, Registrar):
     # Life.
 
     def start(self) -> Call[Self]:
-        """Opens the store and begins to hand the log's events to their handlers.
+        """Opens the store and begins to hand messages to their handlers.
+
+        With a broker it declares and consumes the handlers' queues, and publishes to it
+        what is appended to the store; else the handlers of events read the log.
 
         Raises:
             StoreError: The store cannot be opened.
+            BusError: The broker is away, refuses us, or has other queues than ours.
             ForkedError: This is the child of a fork, and the parent used the app.
         """
         return _orkestra.wrap_coroutine(self, "start", self._start(), True)
@@ -315,21 +339,47 @@ class Orkestra(Deliveries, Registrar):
         self._status = "running"
         self._home = asyncio.get_running_loop()
         try:
-            for route in self._routes.values():
-                if not route.info.is_command:
-                    follower = LogFollower(self, route)
-                    await follower.start()
-                    self._followers.append(follower)
+            if self._plan.has_broker:
+                await self._start_consuming()
+            else:
+                await self._start_following()
         except BaseException:
-            await self._stop_followers()
+            await self._stop_taking()
             self._status = "new"
             raise
         return self
 
+    async def _start_following(self) -> None:
+        for route in self._routes.values():
+            if not route.info.is_command:
+                follower = LogFollower(self, route)
+                await follower.start()
+                self._followers.append(follower)
+
+    async def _start_consuming(self) -> None:
+        for route in self._routes.values():
+            self._crews.append(await consume(self, route, self._thread_limit))
+        this = weakref.ref(self)
+
+        def gave_up(letter: DeadLetter) -> None:
+            app = this()
+            if app is not None:
+                app._relay_gave_up(letter)
+
+        await self._services_or_refuse().start_relay(gave_up)
+
+    def _relay_gave_up(self, letter: DeadLetter) -> None:
+        """Called on a thread of the core: the broker never takes this event."""
+        logger.error("an event of the log cannot be published: %r", letter)
+        home = self._home
+        if home is not None and not home.is_closed():
+            asyncio.run_coroutine_threadsafe(self._tell(letter), home)
+
     def close(self) -> Call[None]:
         """Finishes what is under way, then closes the store. Safe to call again.
 
-        What still waits for a retry becomes a dead letter.
+        What still waits for a retry in this process becomes a dead letter. What came
+        from a broker and is not finished within `close_timeout` goes back to its queue.
         """
         return _orkestra.wrap_coroutine(
             self, "close", self._close(), self._home is not None
@@ -348,10 +398,10 @@ class Orkestra(Deliveries, Registrar):
         home = self._home
         if home is not None and home is not asyncio.get_running_loop():
             if not home.is_closed() and home.is_running():
-                future = asyncio.run_coroutine_threadsafe(self._stop_followers(), home)
+                future = asyncio.run_coroutine_threadsafe(self._stop_taking(), home)
                 await asyncio.wrap_future(future)
         elif home is not None:
-            await self._stop_followers()
+            await self._stop_taking()
         await self._drain()
         self._status = "closed"
         self._say_state()
@@ -362,9 +412,14 @@ class Orkestra(Deliveries, Registrar):
         if self._loop_thread is not None:
             self._loop_thread.stop()
 
-    async def _stop_followers(self) -> None:
+    async def _stop_taking(self) -> None:
+        """Takes nothing more, and finishes what is in hand."""
         followers, self._followers = self._followers, []
-        await asyncio.gather(*(f.stop(self._close_timeout) for f in followers))
+        crews, self._crews = self._crews, []
+        if crews and self._services is not None:
+            await self._services.pause()
+        stops = [taker.stop(self._close_timeout) for taker in (*followers, *crews)]
+        await asyncio.gather(*stops)
 
     async def _drain(self) -> None:
         behind = [asyncio.wrap_future(f) for f in self._behind] if _has_loop() else []
@@ -374,8 +429,12 @@ class Orkestra(Deliveries, Registrar):
             concurrent.futures.wait(list(self._behind), timeout=self._close_timeout)
 
     def _say_state(self) -> None:
-        plain = not (self._around_send or self._around_handle)
-        _orkestra.set_app_state(self, plain=plain, closed=self._status == "closed")
+        _orkestra.set_app_state(
+            self,
+            plain=not (self._around_send or self._around_handle),
+            sends_plainly=not self._around_send,
+            closed=self._status == "closed",
+        )
 
     async def __aenter__(self) -> Self:
         """Starts."""
@@ -404,24 +463,14 @@ class Orkestra(Deliveries, Registrar):
         self.close().wait()
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]] | None = None) -> T | None:
-        """Runs the app until `main` is done; without it until Ctrl-C.
+        """Runs the app until `main` is done; without it until SIGTERM or SIGINT.
 
-        Starts a loop of its own, so it is for a program's top level.
+        The signal drains: nothing more is taken, what is in hand finishes, as long as
+        `close_timeout` allows; `main` is cancelled. A second signal ends the process at
+        once, with 128 plus its number. Starts a loop of its own, so it is for a
+        program's top level.
         """
-
-        async def program() -> T | None:
-            async with self:
-                if main is None:
-                    await asyncio.Event().wait()
-                    return None
-                return await main()
-
-        try:
-            return asyncio.run(program())
-        except KeyboardInterrupt:
-            if main is None:
-                return None
-            raise
+        return asyncio.run(run(self, main))
 
     @property
     def is_closed(self) -> bool:
@@ -443,6 +492,8 @@ class Orkestra(Deliveries, Registrar):
                 if self._services is None:
                     self._services = self._plan.open(self._registry)
                     self._pid = os.getpid()
+                    if self._plan.has_broker:
+                        _orkestra.set_broker(self, self._services)
                     _orkestra.mark_used(self, True)
                 services = self._services
         return services
@@ -577,8 +628,14 @@ class Orkestra(Deliveries, Registrar):
 
     async def _health(self) -> Health:
         head, dead, error = None, 0, None
+        bus: dict[str, Any] | None = None
+        relay: dict[str, Any] | None = None
         try:
             services = self._services_or_refuse()
+            bus = services.bus_health()
+            published = services.relay_health()
+            if published is not None:
+                relay = {"position": published[0], "error": published[1]}
             head = await services.head()
             _, dead = await services.list_dead_letters(
                 handler=None,
@@ -594,6 +651,8 @@ class Orkestra(Deliveries, Registrar):
             error = str(failure)
         readers = [follower.state for follower in self._followers]
         running = self._status == "running" and all(r["running"] for r in readers)
+        if bus is not None:
+            running = running and all(c["consuming"] for c in bus["consumers"])
         return Health(
             ok=running and error is None,
             app=self.name,
@@ -602,6 +661,8 @@ class Orkestra(Deliveries, Registrar):
             head=head,
             readers=readers,
             dead_letters=dead,
+            bus=bus,
+            relay=relay,
         )
 
     def __repr__(self) -> str:

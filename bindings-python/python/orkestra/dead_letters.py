@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
+from orkestra._bus import logger
 from orkestra._orkestra import DeadLetter
+from orkestra.errors import OrkestraError, TopologyMissingError
+from orkestra.handlers import invalid_handler
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "DeadLetterPage", "DeadLetters"]
 
 T = TypeVar("T")
+Letters = list[DeadLetter]
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,15 @@ class DeadLetters:
         Waits for the handler, retries included. Returns whether it succeeded: then the
         entry is gone; else it is the same entry, with one more round in its history.
 
+        With a broker it waits until the message is in its handler's queue there, which
+        may be another app's, and returns ``True``; the entry is ``requeued`` then, and
+        gone when the handler has succeeded.
+
         Raises:
             NoDeadLetterError: There is none of that id.
-            InvalidHandlerError: Its handler is not in this app, or its body was never
-                encoded.
+            InvalidHandlerError: Its handler is not in this app (without a broker), or
+                its body was never encoded.
+            TopologyMissingError: Its handler has no queue at the broker.
         """
         return self._call("requeue", self._requeue(id, None), loop=True)
 
@@ -119,7 +128,8 @@ class DeadLetters:
         """Puts another payload into the message, checks it, and requeues it.
 
         Raises:
-            InvalidPayloadError: The payload does not fit the message's class.
+            InvalidPayloadError: The payload does not fit the message's class; one that
+                this app does not know is not checked.
         """
         return self._call("edit", self._requeue(id, payload), loop=True)
 
@@ -132,7 +142,10 @@ class DeadLetters:
         until: datetime | None = None,
         text: str | None = None,
     ) -> Call[int]:
-        """Requeues every dead entry that matches; returns how many succeeded."""
+        """Requeues every dead entry that matches; returns how many succeeded.
+
+        With a broker: how many are in their handlers' queues.
+        """
 
         async def requeue_all() -> int:
             gone, offset = 0, 0
@@ -150,7 +163,7 @@ class DeadLetters:
                 if not items:
                     return gone
                 for letter in items:
-                    if letter.requeueable and await self._requeue(letter.id, None):
+                    if letter.requeueable and await self._try_requeue(letter.id):
                         gone += 1
                     else:
                         # It is in the list still: pass over it.
@@ -166,6 +179,68 @@ class DeadLetters:
 
         return self._call("discard", discard(), loop=False)
 
+    def broker(self, *, limit: int = 100) -> Call[Letters]:
+        """The app's dead letters that lie at the broker, oldest first.
+
+        There are some when the state store does not outlive the process, when it did
+        not take them, and when the broker itself gave a message up: then the reason is
+        ``broker``. Other apps' are not among them. They stay where they are; each has
+        the same id whenever it is looked at. Without a broker there are none.
+
+        Args:
+            limit: At most this many.
+        """
+
+        async def broker() -> Letters:
+            if not self._app._plan.has_broker:
+                return []
+            return await self._services().broker_letters(limit)
+
+        return self._call("broker", broker(), loop=False)
+
+    def drain(self, *, limit: int | None = None) -> Call[int]:
+        """Moves the app's dead letters from the broker into the state store.
+
+        Returns how many. They can then be listed and requeued as any other. Other apps'
+        stay where they are.
+
+        Args:
+            limit: At most this many. Default: all that are there now.
+        """
+
+        async def drain() -> int:
+            if not self._app._plan.has_broker:
+                return 0
+            return await self._services().drain_letters(limit)
+
+        return self._call("drain", drain(), loop=False)
+
+    async def _try_requeue(self, letter_id: str) -> bool:
+        try:
+            return await self._requeue(letter_id, None)
+        except TopologyMissingError as missing:
+            logger.warning("a dead letter stays as it is: %s", missing)
+            return False
+
+    async def _to_broker(self, letter: DeadLetter, body: bytes | None) -> bool:
+        """Puts the message into its handler's queue."""
+        if not letter.requeueable:
+            raise invalid_handler(letter.handler, "the message was never encoded")
+        if body is not None:
+            decoded = _orkestra.decode_envelope(body, None)
+            version = decoded.get("version")
+            # Fails if it does not fit.
+            self._app._registry.decode(decoded["type"], version, decoded["payload"])
+        # First: the handler discards the entry, maybe at once.
+        await self._services().requeue_dead_letter(letter.id, body)
+        try:
+            await self._services().requeue_to_broker(letter, body)
+        except OrkestraError:
+            # It is dead as before.
+            await self._services().take_back_dead_letter(letter)
+            raise
+        return True
+
     async def _requeue(self, letter_id: str, payload: dict[str, Any] | None) -> bool:
         letter = await self._services().get_dead_letter(letter_id)
         body = None
@@ -173,6 +248,8 @@ class DeadLetters:
             envelope = json.loads(letter.body)
             envelope["params" if letter.kind == "command" else "data"] = payload
             body = json.dumps(envelope, allow_nan=False).encode()
+        if self._app._plan.has_broker:
+            return await self._to_broker(letter, body)
         message, route, max_retries = self._app._revive(letter, body)
         await self._services().requeue_dead_letter(letter_id, body)
         done = await self._app._redeliver(message, route, max_retries)

@@ -40,6 +40,7 @@ class Registration:
     policy: RetryPolicy
     timeout: float | None
     concurrency: int | None
+    prefetch: int | None
     inline: bool
     start: Start
     poison: Poison
@@ -63,6 +64,7 @@ class Registrar:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         concurrency: int | None = None,
+        prefetch: int | None = None,
         inline: bool = False,
     ) -> Callable[[FunctionT], FunctionT]:
         """Declares the one handler of a command.
@@ -82,6 +84,8 @@ class Registrar:
             timeout: Seconds that an attempt may take; not kept for a synchronous
                 function under ``wait()``. Default: no limit.
             concurrency: Calls at the same time. Default 16.
+            prefetch: Messages of its queue that this process has in hand at most, with
+                a broker; never under `concurrency`. Default: what the bus's URL says.
             inline: Whether a function that is not async runs in the event loop's own
                 thread: for those that never block.
 
@@ -104,6 +108,7 @@ class Registrar:
                     retry=retry,
                     timeout=timeout,
                     concurrency=concurrency,
+                    prefetch=prefetch,
                     inline=inline,
                     start="now",
                     poison="park",
@@ -122,6 +127,7 @@ class Registrar:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         concurrency: int | None = None,
+        prefetch: int | None = None,
         inline: bool = False,
         start: Start = "now",
         poison: Poison = "park",
@@ -135,7 +141,8 @@ class Registrar:
             async def audit(event: Event | RawEvent, metadata: Metadata) -> None: ...
 
         It gets what is published, and from the log, after the commit, what is appended
-        to the store.
+        to the store. With a broker all of it comes through the handler's queue there:
+        `start` has no meaning then, and `poison` is ``"park"``.
 
         Args:
             events: The event classes.
@@ -146,6 +153,7 @@ class Registrar:
             retry: When to try again; `max_retries` beside it comes first.
             timeout: As for command handlers.
             concurrency: Calls at the same time. Default 1, which keeps the order.
+            prefetch: As for command handlers.
             inline: As for command handlers.
             start: Where in the log it begins at its first start: ``"now"``,
                 ``"origin"`` or after a position. Later it goes on where it was.
@@ -178,6 +186,7 @@ class Registrar:
                     retry=retry,
                     timeout=timeout,
                     concurrency=concurrency,
+                    prefetch=prefetch,
                     inline=inline,
                     start=start,
                     poison=poison,
@@ -239,6 +248,7 @@ def _registration(
     retry: RetryPolicy | None,
     timeout: float | timedelta | None,
     concurrency: int | None,
+    prefetch: int | None,
     inline: bool,
     start: Start,
     poison: Poison,
@@ -246,12 +256,13 @@ def _registration(
     label = name or str(getattr(function, "__qualname__", repr(function)))
     if not callable(function):
         raise invalid_handler(label, f"expected a function, found {function!r}")
-    if concurrency is not None and (
-        isinstance(concurrency, bool) or not 1 <= concurrency < 2**32
-    ):
-        raise invalid_handler(
-            label, f"concurrency: expected at least 1, found {concurrency}"
-        )
+    for option, number in (("concurrency", concurrency), ("prefetch", prefetch)):
+        if number is not None and (isinstance(number, bool) or not 1 <= number < 2**32):
+            reason = f"{option}: expected at least 1, found {number}"
+            raise invalid_handler(label, reason)
+    if prefetch is not None and prefetch > 65_535:
+        reason = f"prefetch: expected at most 65535, found {prefetch}"
+        raise invalid_handler(label, reason)
     seconds = None if timeout is None else to_seconds(timeout)
     if seconds is not None and not 0 < seconds < float("inf"):
         raise invalid_handler(label, f"timeout: expected more than 0, found {seconds}")
@@ -278,6 +289,7 @@ def _registration(
         policy=(retry or RetryPolicy()).with_max_retries(max_retries),
         timeout=seconds,
         concurrency=concurrency,
+        prefetch=prefetch,
         inline=inline,
         start=start,
         poison=poison,

@@ -17,7 +17,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
+from types import GenericAlias
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self, TypeVar
@@ -141,6 +150,8 @@ if TYPE_CHECKING:
     class Command(Message, Generic[ResultT]):
         """An order, for exactly one handler, whose result is a ``ResultT``."""
 
+        __orkestra_result__: ClassVar[Any]
+
 else:
 
     class Command(Message):
@@ -151,9 +162,20 @@ else:
 
         __orkestra_kind__ = "command"
 
+        __orkestra_result__ = Any
+
+        def __init_subclass__(cls, **keywords: Any) -> None:
+            """As for every message; keeps the type of the result, for a broker."""
+            super().__init_subclass__(**keywords)
+            for base in cls.__dict__.get("__orig_bases__", ()):
+                if get_origin(base) is Command:
+                    (cls.__orkestra_result__,) = get_args(base)
+
         def __class_getitem__(cls, item: Any) -> Any:
-            # The result's type is for type checkers only.
-            return cls if cls is Command else super().__class_getitem__(item)
+            # Not pydantic's way: the result is no part of the payload.
+            if cls is Command:
+                return GenericAlias(cls, (item,))
+            return super().__class_getitem__(item)
 
 
 class Event(Message):

@@ -17,11 +17,13 @@ use pyo3::{
 };
 
 use crate::{
+    broker::Sender,
     fastcall::{
         call::{self, Kind},
         options::Options,
         route::Route,
     },
+    store::Services,
     time::{PyClock, PyIds},
 };
 
@@ -48,6 +50,10 @@ impl Hasher for AddressHasher {
 type ByType<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
 
 /// What the fast path knows of an app.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question that the fast path asks"
+)]
 pub(super) struct AppState {
     /// The class is kept alive beside its route.
     commands: ByType<(Py<PyType>, Py<Route>)>,
@@ -56,6 +62,12 @@ pub(super) struct AppState {
     pub(super) ids: Arc<dyn IdSource>,
     /// Nothing stands around the handlers: no middleware, no telemetry.
     pub(super) plain: bool,
+    /// Whether messages go through a broker.
+    pub(super) has_broker: bool,
+    /// No middleware stands around sending.
+    pub(super) sends_plainly: bool,
+    /// What sends over the broker, once everything is open.
+    pub(super) sender: Option<Sender>,
     closed: bool,
     /// The count of forks when it opened something that does not survive one.
     used_at: Option<u64>,
@@ -121,6 +133,9 @@ unsafe extern "C" fn new(
             clock: Arc::new(SystemClock::default()),
             ids: Arc::new(SystemIds::default()),
             plain: true,
+            has_broker: false,
+            sends_plainly: true,
+            sender: None,
             closed: false,
             used_at: None,
         }));
@@ -314,14 +329,36 @@ pub(super) fn set_event_routes(
     Ok(())
 }
 
-/// Says whether nothing stands around the handlers, and whether the app is closed.
+/// Says whether nothing stands around the handlers or around sending, and whether the app is closed.
 #[pyfunction]
-#[pyo3(signature = (app, *, plain, closed))]
-pub(super) fn set_app_state(app: &Bound<'_, PyAny>, plain: bool, closed: bool) -> PyResult<()> {
+#[pyo3(signature = (app, *, plain, sends_plainly, closed))]
+pub(super) fn set_app_state(
+    app: &Bound<'_, PyAny>,
+    plain: bool,
+    sends_plainly: bool,
+    closed: bool,
+) -> PyResult<()> {
     App::with(app, |state| {
         state.plain = plain;
+        state.sends_plainly = sends_plainly;
         state.closed = closed;
     })
+}
+
+/// Says that messages go through a broker; `services` are what they go with, once they are open.
+#[pyfunction]
+#[pyo3(signature = (app, services=None))]
+pub(super) fn set_broker(
+    app: &Bound<'_, PyAny>,
+    services: Option<&Bound<'_, Services>>,
+) -> PyResult<()> {
+    let sender = services.and_then(|services| services.get().sender());
+    let old = App::with(app, |state| {
+        state.has_broker = true;
+        std::mem::replace(&mut state.sender, sender)
+    })?;
+    drop(old);
+    Ok(())
 }
 
 /// Sets where the app's times and ids come from.

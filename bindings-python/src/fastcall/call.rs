@@ -3,13 +3,16 @@
 use std::{
     ptr::{self, null_mut},
     sync::OnceLock,
+    time::Duration,
 };
 
 use orkestra::{
+    broker::Incoming,
     clock::{Timestamp, derive_event_id},
-    message::Metadata as CoreMetadata,
+    message::{MessageKind, Metadata as CoreMetadata},
 };
 use pyo3::{
+    exceptions::PyRuntimeError,
     ffi::{self, PyObject, PySendResult, PyTypeObject},
     prelude::*,
     types::PyTuple,
@@ -17,10 +20,12 @@ use pyo3::{
 use uuid::Uuid;
 
 use crate::{
+    broker::Wish,
     envelope::EventEnvelope,
     errors,
     fastcall::{
         app::{App, AppState},
+        incoming,
         options::Options,
         route::Route,
         slot,
@@ -91,6 +96,8 @@ pub(crate) struct Call {
     /// An error of the options, for the one who awaits.
     pub(super) error: *mut PyObject,
     pub(super) options: *mut Options,
+    /// What arrived over a broker and is being handled here; null for what did not, and once it is settled.
+    pub(super) incoming: *mut Incoming,
     pub(super) stamp: Stamp,
     /// Of an event: the next route. Of a command: how many events were made while it was handled.
     pub(super) count: u32,
@@ -470,6 +477,9 @@ pub(super) unsafe fn start(
     if !state.is_usable() {
         return slow(py, call, "_refuse", result);
     }
+    if state.has_broker {
+        return start_sending(py, call, result);
+    }
     let options = (*call).options;
     let plain = state.plain
         && !(*call).routes.is_null()
@@ -481,6 +491,70 @@ pub(super) unsafe fn start(
         Kind::Send => slow(py, call, "_slow_send", result),
         _ => slow(py, call, "_slow_dispatch", result),
     }
+}
+
+/// Begins a sending over the broker.
+unsafe fn start_sending(
+    py: Python<'_>,
+    call: *mut Call,
+    result: *mut *mut PyObject,
+) -> PySendResult {
+    if !Call::state(call).sends_plainly {
+        return slow(py, call, "_send_around", result);
+    }
+    (*call).phase = Phase::Slow;
+    match to_broker(py, call) {
+        Ok(op) => {
+            clear_field(&raw mut (*call).inner);
+            (*call).inner = op.into_ptr();
+            ffi::PyIter_Send((*call).inner, ffi::Py_None(), result)
+        }
+        Err(error) => {
+            error.restore(py);
+            PySendResult::PYGEN_ERROR
+        }
+    }
+}
+
+/// The sending of the call's message to the broker, as something to await.
+pub(super) unsafe fn to_broker(py: Python<'_>, call: *mut Call) -> PyResult<Bound<'_, PyAny>> {
+    if Call::state(call).sender.is_none() {
+        // Opens everything, or says why not.
+        let app = Bound::from_borrowed_ptr(py, (*call).app);
+        app.call_method0(pyo3::intern!(py, "_services_or_refuse"))?;
+    }
+    let sender = match &Call::state(call).sender {
+        Some(sender) => sender.clone(),
+        None => return Err(PyRuntimeError::new_err("the app has no broker")),
+    };
+    let message = Bound::from_borrowed_ptr(py, (*call).message);
+    let kind = match (*call).kind {
+        Kind::Event => MessageKind::Event,
+        _ => MessageKind::Command,
+    };
+    let outbound = sender.outbound(&message, kind)?;
+    stamp(py, call)?;
+    let options = (*call).options;
+    let (max_retries, timeout) = if options.is_null() {
+        (None, None)
+    } else {
+        ((*options).max_retries, (*options).timeout)
+    };
+    let wish = match (*call).kind {
+        Kind::Event => Wish::Published,
+        Kind::Send => Wish::Accepted,
+        _ => Wish::Result(timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX))),
+    };
+    let trace = incoming::current_trace();
+    let op = sender.send(
+        &message,
+        &outbound,
+        &(*call).stamp,
+        max_retries,
+        trace,
+        wish,
+    )?;
+    Ok(Bound::new(py, op)?.into_any())
 }
 
 pub(super) unsafe fn start_command(

@@ -15,11 +15,11 @@ use pyo3::{
 
 use super::call::{
     Call, Kind, State, TYPE, clear_field, drop_options, enter, finish, give_back_slot, leave,
-    new_call, next_event_id, set_options, settle, stamp, start,
+    new_call, next_event_id, set_options, settle, stamp, start, to_broker,
 };
 use crate::{
     convert, errors,
-    fastcall::{app::App, options::Options, slot, symbols::symbols},
+    fastcall::{app::App, incoming::drop_incoming, options::Options, slot, symbols::symbols},
     metadata::Metadata,
     runtime,
 };
@@ -338,6 +338,9 @@ unsafe fn needs_loop(py: Python<'_>, call: *mut Call) -> bool {
         // It is refused, which needs nothing.
         return false;
     }
+    if state.has_broker {
+        return !state.sends_plainly;
+    }
     let waits = |route: *mut PyObject| {
         let route = Call::route(py, route);
         route.is_async && !route.anywhere
@@ -428,6 +431,7 @@ unsafe extern "C" fn dealloc(slf: *mut PyObject) {
     ffi::PyObject_GC_UnTrack(slf.cast());
     clear(slf);
     drop_options(call);
+    drop_incoming(call);
     ptr::drop_in_place(&raw mut (*call).stamp);
     let kind = ffi::Py_TYPE(slf);
     ffi::PyObject_GC_Del(slf.cast());
@@ -485,6 +489,7 @@ enum Attribute {
     Running,
     Awaits,
     App,
+    WantsResult,
 }
 
 const ATTRIBUTES: &[(&std::ffi::CStr, Attribute)] = &[
@@ -503,6 +508,7 @@ const ATTRIBUTES: &[(&std::ffi::CStr, Attribute)] = &[
     (c"cr_running", Attribute::Running),
     (c"cr_await", Attribute::Awaits),
     (c"app", Attribute::App),
+    (c"wants_result", Attribute::WantsResult),
 ];
 
 unsafe extern "C" fn get(slf: *mut PyObject, which: *mut c_void) -> *mut PyObject {
@@ -548,6 +554,8 @@ unsafe extern "C" fn get(slf: *mut PyObject, which: *mut c_void) -> *mut PyObjec
         new_ref((*call).routes)
     } else if is(Attribute::Running) {
         give(py, (*call).state == State::Active)
+    } else if is(Attribute::WantsResult) {
+        give(py, (*call).kind == Kind::Command)
     } else if is(Attribute::App) {
         new_ref((*call).app)
     } else {
@@ -600,6 +608,18 @@ unsafe extern "C" fn method_reset_events(slf: *mut PyObject, _: *mut PyObject) -
         (*call).count = 0;
     }
     new_ref(null_mut())
+}
+
+/// `to_broker()`: the sending of the message to the broker, to be awaited.
+unsafe extern "C" fn method_to_broker(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    let py = Python::assume_attached();
+    match to_broker(py, slf.cast()) {
+        Ok(op) => op.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    }
 }
 
 /// Drives `coroutine` (of the package itself) as a call named `name`.
@@ -750,6 +770,12 @@ pub(super) fn make_type(py: Python<'_>) -> PyResult<()> {
             method_reset_events,
             ffi::METH_NOARGS,
             c"Counts events from 0 again.",
+        ),
+        plain(
+            c"to_broker",
+            method_to_broker,
+            ffi::METH_NOARGS,
+            c"The sending of the message to the broker, to be awaited.",
         ),
         plain(
             c"__class_getitem__",

@@ -18,6 +18,7 @@
 mod app;
 mod call;
 mod coroutine;
+mod incoming;
 mod options;
 mod route;
 mod slot;
@@ -26,7 +27,8 @@ mod symbols;
 use pyo3::prelude::*;
 
 pub(crate) use call::stamp_fact;
-pub(crate) use slot::{put as put_stamp, stamp_of};
+pub(crate) use incoming::{handle, take_incoming, with_incoming};
+pub(crate) use slot::{is_message, put as put_stamp, stamp_of};
 pub(crate) use symbols::call;
 
 /// Adds the types and functions to the module.
@@ -60,6 +62,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(app::set_command_route, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_event_routes, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_app_state, module)?)?;
+    module.add_function(wrap_pyfunction!(app::set_broker, module)?)?;
     module.add_function(wrap_pyfunction!(app::set_time_source, module)?)?;
     module.add_function(wrap_pyfunction!(app::mark_used, module)?)?;
     module.add_function(wrap_pyfunction!(coroutine::wrap_coroutine, module)?)?;

@@ -62,7 +62,7 @@ pub(super) unsafe fn place(message: *mut PyObject) -> *mut *mut PyObject {
 }
 
 /// Whether `object` is a message, so that it has the slot.
-pub(super) fn is_message(object: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_message(object: &Bound<'_, PyAny>) -> bool {
     let base = MESSAGE_TYPE.load(Relaxed) as *mut ffi::PyTypeObject;
     // SAFETY: the base class lives as long as the package.
     !base.is_null() && unsafe { ffi::PyObject_TypeCheck(object.as_ptr(), base) != 0 }
