@@ -48,6 +48,8 @@ const ACK_DELAY: Duration = Duration::from_millis(1);
 const STRAGGLER_DELAY: Duration = Duration::from_millis(10);
 /// How long a message is held whose copy the broker did not take, before it is given back.
 const COPY_FAILED_DELAY: Duration = Duration::from_secs(1);
+/// How long what nobody began waits for the channel to be closed, before it is given back without that.
+const CLOSING_DELAY: Duration = Duration::from_secs(1);
 /// Deliveries taken from lapin before something else is looked at.
 const DRAIN: usize = 256;
 
@@ -272,7 +274,8 @@ impl<'a> Session<'a> {
         if let Err(error) = self.acknowledge(open, context) {
             return Poll::Ready(End::Lost(bus_error(&error)));
         }
-        if self.cancelled && self.tracker.open() == 0 && self.tracker.done_count() == 0 {
+        let in_hand = self.tracker.open().saturating_sub(self.later.len());
+        if self.cancelled && in_hand == 0 && self.tracker.done_count() == 0 {
             return Poll::Ready(End::Drained);
         }
         if delivered == DRAIN {
@@ -436,6 +439,11 @@ impl<'a> Session<'a> {
                     copies::bury(self.core, self.consumer, tag, *held, &letter);
                 }
             }
+            // The closing of the channel gives it back, in its place. One by one, many would make the broker's quorum queue put off, and then
+            // forget, the acknowledgements that follow them.
+            Settlement::GiveBack if self.cancelled => {
+                self.later.push((Instant::now() + CLOSING_DELAY, delivery));
+            }
             Settlement::GiveBack => self.give_back(delivery),
         }
     }
@@ -477,9 +485,10 @@ impl<'a> Session<'a> {
         };
         let done = self.tracker.done_count();
         if done > 0 && (rung || done >= ACK_BATCH || open == 0) {
-            let late = self
-                .stragglers
-                .is_some_and(|since| now.duration_since(since) >= STRAGGLER_DELAY);
+            let late = (self.cancelled && open == 0)
+                || self
+                    .stragglers
+                    .is_some_and(|since| now.duration_since(since) >= STRAGGLER_DELAY);
             for ack in self.tracker.acks(late) {
                 let options = BasicAckOptions {
                     multiple: ack.multiple,
