@@ -148,6 +148,21 @@ impl NodeStores {
             Ok::<_, BusError>(Some(Value::from(items).to_string()))
         })
     }
+
+    /// Moves dead letters from the broker into the state store, at most `limit`. Ends with how many.
+    #[napi]
+    pub fn drain_bus_letters(&self, limit: Option<u32>) -> napi::Result<Started> {
+        let broker = self.broker()?;
+        let store = self.services()?.dead_letters;
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        self.spawner.start(async move {
+            let drained = broker.drain_letters(store, limit).await?;
+            match drained.refused {
+                Some(error) => Err(error.into()),
+                None => Ok::<_, Error>(Some(drained.moved.to_string())),
+            }
+        })
+    }
 }
 
 /// The topics of the types that are known now, by name and alias; those of others follow from their names.

@@ -18,6 +18,9 @@
     reason = "only JavaScript ever holds these classes"
 )]
 
+// First: napi has to meet a class, and its name, before the modules that add methods to it.
+pub mod services;
+
 pub mod bridge;
 pub mod broker;
 pub mod cli;
@@ -29,6 +32,5 @@ pub mod execution;
 pub mod names;
 mod pages;
 pub mod registry;
-pub mod services;
 pub mod store;
 pub mod subscription;

@@ -62,11 +62,4 @@ export class VirtualHost {
       `[rabbit_networking:close_connection(element(6, C), "closed by a test") || C <- rabbit_connection_tracking:list(<<"${this.name}">>)].`,
     );
   }
-
-  /** Messages of a queue, those in somebody's hand too; `undefined` if there is no such queue. */
-  depth(queue: string): number | undefined {
-    const lines = rabbitmq("ctl", "list_queues", "name", "messages", "-p", this.name).split("\n");
-    const line = lines.find((text) => text.split("\t")[0] === queue);
-    return line === undefined ? undefined : Number(line.split("\t")[1]);
-  }
 }

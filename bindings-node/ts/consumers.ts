@@ -107,9 +107,10 @@ export class Consumers {
   async pause(): Promise<void> {
     this.#paused = true;
     const waiting = this.#lanes.flatMap((lane) => lane.waiting.splice(0));
-    this.#native.giveBack(waiting.map(({ ticket }) => ticket));
     const { bridge, stores } = this.#host;
+    // First no more is delivered: what is given back before that would come again at once.
     await bridge.run(() => stores.pauseBus());
+    this.#native.giveBack(waiting.map(({ ticket }) => ticket));
   }
 
   /** Waits until what is under way is settled. */

@@ -87,6 +87,12 @@ export interface BrokerLettersOptions {
   readonly limit?: number;
 }
 
+/** How many dead letters to move. */
+export interface DrainOptions {
+  /** At most this many. Default all that are there. */
+  readonly limit?: number;
+}
+
 interface WireLetter {
   readonly [key: string]: unknown;
   readonly history: ReadonlyArray<Record<string, unknown>>;
@@ -192,6 +198,16 @@ export class DeadLetters {
     if (!this.#stores.hasBroker) return [];
     const text = await this.#bridge.run(() => this.#stores.busLetters(limit));
     return (JSON.parse(text ?? "[]") as unknown[]).map(deadLetterOf);
+  }
+
+  /**
+   * Moves the dead letters of {@link DeadLetters.broker} into the state store, oldest first, where they can be requeued. Returns how many.
+   *
+   * @throws {StoreUnavailableError} and what else keeps the store from taking one; those before it have moved.
+   */
+  async drain(options: DrainOptions = {}): Promise<number> {
+    if (!this.#stores.hasBroker) return 0;
+    return Number(await this.#bridge.run(() => this.#stores.drainBusLetters(options.limit)));
   }
 
   async #requeue(id: string, payload: object | undefined): Promise<Redelivered> {

@@ -21,6 +21,7 @@ export type {
   DeadLetterFilter,
   DeadLetterPage,
   DeadLetterReason,
+  DrainOptions,
   FailedAttempts,
 } from "./dead-letters.js";
 export { DeadLetters } from "./dead-letters.js";

@@ -66,6 +66,7 @@ export interface NativeStores {
   startRelay(registry: NativeRegistry): Started;
   requeueOverBus(letter: string, nowMicros: number): Started;
   busLetters(limit: number): Started;
+  drainBusLetters(limit: number | undefined): Started;
 }
 
 /** The queues of an app's handlers, a lane each. */
