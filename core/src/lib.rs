@@ -77,7 +77,7 @@ pub mod topic;
 
 pub use app::{
     Aggregate, AggregateAnswer, Answer, Backend, Builder, BusBackend, Command, CommandSet, Context,
-    DEFAULT_STORE, DeadLetters, Dispatch, Envelope, Event, EventSet, Execute, HandlerError,
+    DEFAULT_STORE, DeadLetters, Dispatch, Envelope, Event, EventSet, Execute, HandlerError, Health,
     Message, Middleware, MiddlewareFuture, Next, Orkestra, Outcome, Plan, Publish, Published,
     Reject, RetryAfter, Sending, Sent, Services, Settings, decode, decode_event, encode, spec_of,
 };

@@ -379,6 +379,12 @@ impl Registry {
         &self.handlers[index.0]
     }
 
+    /// The handler of that full name, `<app>.<name>`.
+    pub fn handler_named(&self, full_name: &str) -> Option<HandlerIndex> {
+        let place = self.handlers.iter().position(|h| h.full_name == full_name);
+        place.map(HandlerIndex)
+    }
+
     /// The handlers, in order of registration.
     pub fn handlers(&self) -> &[HandlerInfo] {
         &self.handlers
