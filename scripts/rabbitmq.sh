@@ -81,7 +81,10 @@ end_all() {
 # answers PORT: somebody listens there.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-evaluate() { env "${settings[@]}" erl_call -c "$(cat "$folder/.erlang.cookie")" -n "$node" "$@"; }
+# One at a time: erl_call has one name of its own, which a node takes from one caller only.
+evaluate() {
+    env "${settings[@]}" flock "$folder/port" erl_call -c "$(cat "$folder/.erlang.cookie")" -n "$node" "$@"
+}
 
 # erlang EXPRESSIONS: evaluates and prints the value.
 erlang() {
