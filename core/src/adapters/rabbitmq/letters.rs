@@ -147,7 +147,8 @@ fn letter(core: &Core, delivery: Delivery) -> Option<BrokerLetter> {
         &properties,
         Bytes::from(data),
         topic.unwrap_or_else(|| routing_key.borrow()),
-        headers.delivery_count(),
+        // Who only looked at it was counted by this queue; its handler's attempts are in the header.
+        0,
     );
     if headers.text(REASON).is_some() {
         // There it counts the attempts that were made, not the next one.
