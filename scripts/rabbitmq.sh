@@ -81,15 +81,18 @@ end_all() {
 # answers PORT: somebody listens there.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# One at a time: erl_call has one name of its own, which a node takes from one caller only.
+# One at a time: erl_call has one name of its own, which a node takes from one caller only, and knows a while longer.
 evaluate() {
     env "${settings[@]}" flock "$folder/port" erl_call -c "$(cat "$folder/.erlang.cookie")" -n "$node" "$@"
 }
 
 # erlang EXPRESSIONS: evaluates and prints the value.
 erlang() {
-    local answer
-    answer=$(evaluate -e <<<"$1")
+    local answer tick
+    for ((tick = 0; tick < 100; tick++)); do
+        ! answer=$(evaluate -e <<<"$1" 2>&1) || break
+        case $answer in *"failed to connect"*) sleep 0.02 ;; *) break ;; esac
+    done
     case $answer in
     '{ok, '*'}') printf '%s\n' "${answer:5:-1}" ;;
     *) die "$answer" ;;
