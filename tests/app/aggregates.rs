@@ -339,16 +339,18 @@ async fn a22_the_answer_to_a_repetition_is_the_first_one_however_long(store: Arc
 }
 
 suite! {
-    a_cached_state_that_is_behind_refuses_nothing,
-    a22_the_answer_to_a_repetition_is_the_first_one_however_long,
-    a_command_appends_what_was_decided,
-    a21_recorded_events_of_older_schemas_are_upcast,
-    an_event_of_a_newer_schema_is_an_error_not_a_guess,
-    a22_a_command_delivered_twice_appends_once,
-    a22_a_repetition_that_would_be_decided_otherwise_is_found_by_the_store,
-    racing_commands_decide_again,
-    d04_a_snapshot_of_another_schema_version_is_rebuilt,
-    d05_a_snapshot_saves_reading_what_is_folded_in,
-    d06_a_damaged_snapshot_is_ignored,
-    a_cached_state_is_checked_at_the_append,
+    everywhere {
+        a_cached_state_that_is_behind_refuses_nothing,
+        a22_the_answer_to_a_repetition_is_the_first_one_however_long,
+        a_command_appends_what_was_decided,
+        a21_recorded_events_of_older_schemas_are_upcast,
+        an_event_of_a_newer_schema_is_an_error_not_a_guess,
+        a22_a_command_delivered_twice_appends_once,
+        a22_a_repetition_that_would_be_decided_otherwise_is_found_by_the_store,
+        racing_commands_decide_again,
+        d04_a_snapshot_of_another_schema_version_is_rebuilt,
+        d05_a_snapshot_saves_reading_what_is_folded_in,
+        d06_a_damaged_snapshot_is_ignored,
+        a_cached_state_is_checked_at_the_append,
+    }
 }

@@ -1,6 +1,6 @@
-//! The Rust app in process, on each store: BEHAVIOURS K, L, A21, A22, D04, D05, E.
+//! The Rust app on each store, in process and over RabbitMQ: BEHAVIOURS K, L, A21, A22, D04, D05, E.
 //!
-//! The cases are written once; `suite!` runs them on the memory store and on SQLite.
+//! The cases are written once; `suite!` runs them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod aggregates;
@@ -11,14 +11,29 @@ mod shop;
 mod subscriptions;
 mod telemetry;
 
-/// Runs the named cases, each an `async fn(Store)`, on every store.
+/// Runs the named cases, each an `async fn(Arc<Store>)`: those that hold everywhere on every store, in process and over RabbitMQ, with nothing but
+/// the URL changed; those of one kind of bus on every store.
 macro_rules! suite {
-    ($($case:ident),+ $(,)?) => {
+    (
+        $(everywhere { $($everywhere:ident),* $(,)? })?
+        $(in_process { $($in_process:ident),* $(,)? })?
+        $(over_a_broker { $($over:ident),* $(,)? })?
+    ) => {
         mod memory {
-            $( #[test] fn $case() { crate::shop::run(crate::shop::Store::memory(), super::$case); } )+
+            $($( #[test] fn $everywhere() { crate::shop::run(Some(crate::shop::Store::memory()), super::$everywhere); } )*)?
+            $($( #[test] fn $in_process() { crate::shop::run(Some(crate::shop::Store::memory()), super::$in_process); } )*)?
         }
         mod sqlite {
-            $( #[test] fn $case() { crate::shop::run(crate::shop::Store::sqlite(), super::$case); } )+
+            $($( #[test] fn $everywhere() { crate::shop::run(Some(crate::shop::Store::sqlite()), super::$everywhere); } )*)?
+            $($( #[test] fn $in_process() { crate::shop::run(Some(crate::shop::Store::sqlite()), super::$in_process); } )*)?
+        }
+        mod rabbitmq {
+            $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$everywhere); } )*)?
+            $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$over); } )*)?
+        }
+        mod rabbitmq_and_sqlite {
+            $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::sqlite().over_rabbitmq(), super::$everywhere); } )*)?
+            $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::sqlite().over_rabbitmq(), super::$over); } )*)?
         }
     };
 }

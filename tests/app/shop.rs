@@ -1,11 +1,19 @@
 //! The example domain, and a place for its stores.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use orkestra::{
     Aggregate, AggregateAnswer, Builder, Command, Event, Message, Orkestra, Reject,
     clock::{ManualClock, ManualIds, Timestamp},
+    ports::DeadLetterFilter,
 };
+use orkestra_tests::broker::VirtualHost;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -97,8 +105,10 @@ impl Aggregate for Cart {
 pub(crate) struct Store {
     url: String,
     folder: Option<tempfile::TempDir>,
+    /// In process. A broker waits in real time, and so does an app over one.
     pub(crate) clock: ManualClock,
     ids: Arc<ManualIds>,
+    broker: Option<VirtualHost>,
 }
 
 impl Store {
@@ -108,7 +118,24 @@ impl Store {
             folder: None,
             clock: ManualClock::new(Timestamp::from_micros(1_774_612_800_000_000)),
             ids: Arc::default(),
+            broker: None,
         }
+    }
+
+    /// The same with RabbitMQ as the bus: a virtual host of its own; `None` if there is no broker.
+    pub(crate) fn over_rabbitmq(self) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "app-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let broker = Some(orkestra_tests::broker::shared()?.virtual_host(&name));
+        Some(Self { broker, ..self })
+    }
+
+    pub(crate) fn is_remote(&self) -> bool {
+        self.broker.is_some()
     }
 
     pub(crate) fn sqlite() -> Self {
@@ -130,18 +157,48 @@ impl Store {
         Some(rusqlite::Connection::open(folder.path().join("shop.db")).unwrap())
     }
 
-    /// An app on this store, with a clock that stands still and draws of one half.
+    /// An app on this store, with draws of one half, and in process with a clock that stands still.
     pub(crate) fn app(&self) -> Builder {
-        Orkestra::builder("shop")
+        self.app_named("shop")
+    }
+
+    /// Another service on the same store and bus.
+    pub(crate) fn app_named(&self, name: &str) -> Builder {
+        let app = Orkestra::builder(name)
+            .app_prefix("Shop")
             .store(&self.url)
-            .clock(Arc::new(self.clock.clone()))
-            .ids(self.ids.clone())
+            .ids(self.ids.clone());
+        match &self.broker {
+            Some(broker) => app.bus(&broker.url),
+            None => app.clock(Arc::new(self.clock.clone())),
+        }
+    }
+
+    /// How many dead letters there are: in the state store, or over a broker where that is in memory at the broker.
+    pub(crate) async fn letters(&self, app: &Orkestra) -> usize {
+        let letters = app.dead_letters();
+        if self.is_remote() && !self.is_durable() {
+            return letters.broker(100).await.unwrap().len();
+        }
+        let page = letters.list(DeadLetterFilter::default()).await;
+        page.unwrap().total
+    }
+
+    /// Waits until there are so many dead letters: over a broker they may come after the answer.
+    pub(crate) async fn buried(&self, app: &Orkestra, count: usize) {
+        for _ in 0..60_000 {
+            if self.letters(app).await == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{} dead letters", self.letters(app).await);
     }
 
     /// Moves the clock on as soon as somebody sleeps, until `done`.
     pub(crate) async fn advance_until(&self, done: impl Fn() -> bool) {
         until(|| {
-            if let Some(wait) = self.clock.next_wake() {
+            if let Some(wait) = self.clock.next_wake().filter(|_| !self.is_remote()) {
                 self.clock.advance(wait);
             }
             done()
@@ -161,7 +218,12 @@ pub(crate) async fn until(mut done: impl FnMut() -> bool) {
     panic!("it did not come to that within a minute");
 }
 
-pub(crate) fn run<F: Future<Output = ()>>(store: Store, case: impl FnOnce(Arc<Store>) -> F) {
+pub(crate) fn run<F: Future<Output = ()>>(
+    store: Option<Store>,
+    case: impl FnOnce(Arc<Store>) -> F,
+) {
+    // Without a broker the case is skipped, and that was said.
+    let Some(store) = store else { return };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()

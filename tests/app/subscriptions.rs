@@ -125,6 +125,8 @@ async fn of_two_first_starts_the_earlier_place_counts(store: Arc<Store>) {
 }
 
 suite! {
-    looking_for_more_acknowledges_nothing,
-    of_two_first_starts_the_earlier_place_counts,
+    in_process {
+        looking_for_more_acknowledges_nothing,
+        of_two_first_starts_the_earlier_place_counts,
+    }
 }

@@ -88,6 +88,8 @@ async fn an_aggregate_shows_its_steps(store: Arc<Store>) {
 }
 
 suite! {
-    a_command_that_publishes_makes_nested_spans,
-    an_aggregate_shows_its_steps,
+    in_process {
+        a_command_that_publishes_makes_nested_spans,
+        an_aggregate_shows_its_steps,
+    }
 }
