@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::{
     Core,
-    consumer::{Consumer, Held},
-    headers::{self, ATTEMPT, FAILURES, FIRST_FAILED, REST, TOPIC},
+    consumer::Consumer,
+    headers::{self, ATTEMPT, FAILURES, FIRST_FAILED, REST, RETURNS, TOPIC},
     ladder,
     publisher::{Content, Done, Item},
+    session::Held,
     topology::{DEAD_LETTERS, DELAY_HEADER, RETRY},
 };
 use crate::{clock::Timestamp, ports::DeadLetter};
@@ -58,6 +59,27 @@ pub(super) fn retry(
             body: held.body,
             mandatory: true,
             rung: step.map(|step| step.rung),
+        },
+        done: Done::Desk(Arc::clone(&consumer.desk), tag),
+        deadline: None,
+        tries: 0,
+    });
+}
+
+/// Sends a message to the end of its queue, with a count of its returns that is its own.
+pub(super) fn round(core: &Core, consumer: &Consumer, tag: u64, held: Held, more: u32) {
+    let (properties, mut headers) = headers::copy(&held.properties);
+    headers::put(&mut headers, TOPIC, &held.topic);
+    let returns = held.returns.saturating_add(more);
+    headers::put_number(&mut headers, RETURNS, u64::from(returns));
+    core.publisher.push(Item {
+        content: Content::Copy {
+            exchange: "",
+            key: consumer.queue.clone(),
+            properties: properties.with_headers(headers),
+            body: held.body,
+            mandatory: true,
+            rung: None,
         },
         done: Done::Desk(Arc::clone(&consumer.desk), tag),
         deadline: None,

@@ -28,12 +28,14 @@ pub(super) const REASON: &str = "x-orkestra-reason";
 pub(super) const ERRORS: &str = "x-orkestra-errors";
 /// Milliseconds still to wait, of a wait that is longer than the last rung.
 pub(super) const REST: &str = "x-orkestra-rest";
+/// How often a message came back without an answer, on a copy of it.
+pub(super) const RETURNS: &str = "x-orkestra-returns";
 const MAX_RETRIES: &str = "x-max-retries";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 const PERSISTENT: u8 = 2;
 
 /// Headers that would send a copy elsewhere, or that speak of an earlier delivery.
-const NOT_COPIED: [&str; 5] = ["CC", "BCC", DELIVERY_COUNT, DELAY_HEADER, REST];
+const NOT_COPIED: [&str; 6] = ["CC", "BCC", DELIVERY_COUNT, DELAY_HEADER, REST, RETURNS];
 
 /// The properties of a message as it is sent the first time.
 pub(super) fn outgoing(
@@ -212,9 +214,15 @@ impl<'a> Headers<'a> {
             .map(|n| u32::try_from(n).unwrap_or(u32::MAX))
     }
 
-    /// How often the broker has delivered it before and got it back.
-    pub(super) fn delivery_count(self) -> u32 {
-        self.small(DELIVERY_COUNT).unwrap_or(0)
+    /// How often it came back without an answer: the broker's count, and that of an earlier copy.
+    pub(super) fn returns(self) -> u32 {
+        let counted = self.small(DELIVERY_COUNT).unwrap_or(0);
+        counted.saturating_add(self.small(RETURNS).unwrap_or(0))
+    }
+
+    /// Whether the broker counts its deliveries.
+    pub(super) fn is_counted(self) -> bool {
+        self.get(DELIVERY_COUNT).is_some()
     }
 
     /// Where it died last, says the broker: queue, reason and the routing key it had there.

@@ -14,10 +14,13 @@ mod letters;
 mod link;
 mod publisher;
 mod replies;
+mod returns;
+mod session;
 mod settle;
 mod tls;
 mod topology;
 mod tracker;
+mod ward;
 
 use std::{
     fmt, fs, process,

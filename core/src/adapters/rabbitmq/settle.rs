@@ -1,8 +1,16 @@
 //! Where hosts put what they say of deliveries, on its way to the consumer's task.
 
-use std::fmt;
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
-use futures_util::task::AtomicWaker;
+use futures_util::{
+    future::{Either, select},
+    task::AtomicWaker,
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -154,6 +162,22 @@ impl Desk {
 
     pub(super) fn is_pausing(&self) -> bool {
         self.state.lock().phase >= Phase::Pausing
+    }
+
+    /// Runs `future` to its end; `None` when nothing more is to be delivered.
+    pub(super) async fn unless_pausing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let pausing = poll_fn(|context| {
+            self.waker.register(context.waker());
+            if self.is_pausing() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        match select(pin!(pausing), pin!(future)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((outcome, _)) => Some(outcome),
+        }
     }
 
     pub(super) fn set_paused(&self) {

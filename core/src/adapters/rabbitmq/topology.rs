@@ -74,12 +74,17 @@ impl Topology<'_> {
             self.exchange(&channel, name, kind, arguments).await?;
         }
         self.catch_all(live).await?;
+        close(&channel).await;
+        Ok(())
+    }
+
+    /// What retries need, when it cannot be declared once it is needed: every rung.
+    pub(super) async fn rungs(&self, live: &Live) -> Result<(), BusError> {
         if self.config.passive {
             for rung in RUNGS {
                 self.rung(live, rung).await?;
             }
         }
-        close(&channel).await;
         Ok(())
     }
 

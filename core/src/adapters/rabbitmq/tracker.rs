@@ -64,6 +64,22 @@ impl<T> Tracker<T> {
         }
     }
 
+    /// What is kept for an open delivery.
+    pub(super) fn get(&mut self, tag: u64) -> Option<&T> {
+        match self.slot(tag)? {
+            Slot::Open(value) => value.as_ref(),
+            Slot::Done | Slot::Gone => None,
+        }
+    }
+
+    /// What is kept for all open deliveries.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Open(value) => value.as_ref(),
+            Slot::Done | Slot::Gone => None,
+        })
+    }
+
     /// To be acknowledged. Nothing happens to one that is settled already.
     pub(super) fn done(&mut self, tag: u64) {
         if let Some(slot @ Slot::Open(_)) = self.slot(tag) {

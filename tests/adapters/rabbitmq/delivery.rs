@@ -1,130 +1,17 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What is sent, arrives, is settled and comes again.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use orkestra::{
     Bytes,
-    adapters::rabbitmq::{RabbitmqBus, RabbitmqConfig},
-    clock::{Clock, IdSource, SystemClock, SystemIds, Timestamp},
+    clock::Timestamp,
     message::MessageKind,
-    ports::{
-        Arrived, Bus, BusError, ConsumerSpec, HandlerAddress, Inbox, Outgoing, Settlement,
-        TraceContext,
-    },
+    ports::{Arrived, Bus, Outgoing, Settlement, TraceContext},
     testing::block_on,
-    topic::Pattern,
 };
-use orkestra_tests::broker::{self, VirtualHost};
-use uuid::Uuid;
+use orkestra_tests::broker;
 
-/// A virtual host of the test's own; the test is skipped where there is no broker.
-macro_rules! host {
-    ($name:literal) => {
-        match broker::shared() {
-            Some(shared) => shared.virtual_host(concat!("rabbitmq-", $name)),
-            None => return,
-        }
-    };
-}
-
-fn open(host: &VirtualHost, parameters: &str) -> Arc<RabbitmqBus> {
-    at(&format!("{}?{parameters}", host.url))
-}
-
-fn at(url: &str) -> Arc<RabbitmqBus> {
-    let config = RabbitmqConfig::parse(url).unwrap();
-    Arc::new(RabbitmqBus::open(config, "shop", Arc::new(SystemClock::default())).unwrap())
-}
-
-fn address(kind: MessageKind, name: &str) -> HandlerAddress {
-    HandlerAddress {
-        kind,
-        topic: if kind == MessageKind::Command {
-            name.into()
-        } else {
-            String::new()
-        },
-        handler: format!("shop.{name}"),
-    }
-}
-
-fn spec(kind: MessageKind, name: &str, patterns: &[&str]) -> ConsumerSpec {
-    ConsumerSpec {
-        address: address(kind, name),
-        patterns: patterns.iter().map(|p| Pattern::new(p).unwrap()).collect(),
-        concurrency: 1,
-        prefetch: None,
-    }
-}
-
-fn commands(bus: &RabbitmqBus, topic: &str) -> Inbox {
-    block_on(bus.consume(spec(MessageKind::Command, topic, &[topic]))).unwrap()
-}
-
-fn events(bus: &RabbitmqBus, name: &str, patterns: &[&str]) -> Inbox {
-    block_on(bus.consume(spec(MessageKind::Event, name, patterns))).unwrap()
-}
-
-fn id() -> Uuid {
-    SystemIds::default().next_id(SystemClock::default().now())
-}
-
-fn message(kind: MessageKind, topic: &str, payload: &str) -> Outgoing {
-    let id = id();
-    let body = match kind {
-        MessageKind::Command => format!(
-            r#"{{"__type__":"command_envelope","command_type":"Shop.C","command_id":"{id}","params":{{"p":"{payload}"}}}}"#
-        ),
-        MessageKind::Event => format!(
-            r#"{{"__type__":"event_envelope","event_type":"Shop.E","event_id":"{id}","data":{{"p":"{payload}"}}}}"#
-        ),
-    };
-    Outgoing {
-        kind,
-        id,
-        topic: topic.into(),
-        correlation_id: "c-1".into(),
-        body: Bytes::from(body),
-        issued_at: Timestamp::from_micros(1_700_000_000_000_000),
-        max_retries: None,
-        trace: TraceContext::default(),
-    }
-}
-
-fn command(topic: &str) -> Outgoing {
-    message(MessageKind::Command, topic, "")
-}
-
-fn event(topic: &str) -> Outgoing {
-    message(MessageKind::Event, topic, "")
-}
-
-fn text<T>(result: Result<T, BusError>) -> Result<T, String> {
-    result.map_err(|error| error.to_string())
-}
-
-/// The next arrival, within ten seconds.
-fn next(inbox: &Inbox) -> Arrived {
-    within(inbox, Duration::from_secs(10)).unwrap()
-}
-
-fn within(inbox: &Inbox, limit: Duration) -> Option<Arrived> {
-    let clock = SystemClock::default();
-    block_on(async {
-        match futures_util::future::select(std::pin::pin!(inbox.take()), clock.sleep(limit)).await {
-            futures_util::future::Either::Left((arrived, _)) => arrived,
-            futures_util::future::Either::Right(_) => None,
-        }
-    })
-}
-
-fn done(arrived: Arrived) {
-    arrived.receipt.settle(Settlement::Done { reply: None });
-}
-
-fn close(bus: &RabbitmqBus) {
-    block_on(bus.close(Duration::from_secs(5)));
-}
+use super::{close, command, commands, done, event, events, next, open, text, within};
 
 #[test]
 fn a_command_goes_to_its_queue_and_is_done_with() {
