@@ -58,6 +58,7 @@ class Host:
         rabbitmq("vhost", self.name)
         self.url = str(AMQP).rsplit("/", 1)[0] + f"/{self.name}"
         self._connection: Any = None
+        self._channel: Any = None
 
     def delete(self) -> None:
         if self._connection is not None and self._connection.is_open:
@@ -82,6 +83,7 @@ class Host:
                     host, place.port or 5672, self.name, credentials=user, heartbeat=0
                 )
             )
+        if self._channel is None or not self._channel.is_open:
             self._channel = self._connection.channel()
             self._channel.confirm_delivery()
         return self._channel

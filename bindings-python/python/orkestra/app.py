@@ -367,6 +367,7 @@ class Orkestra(Deliveries, Registrar):
                 app._relay_gave_up(letter)
 
         await self._services_or_refuse().start_relay(gave_up)
+        logger.info("%s consumes %d queues", self.name, len(self._crews))
 
     def _relay_gave_up(self, letter: DeadLetter) -> None:
         """Called on a thread of the core: the broker never takes this event."""
