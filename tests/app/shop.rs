@@ -134,6 +134,11 @@ impl Store {
         Some(Self { broker, ..self })
     }
 
+    /// The virtual host, for a case over a broker.
+    pub(crate) fn broker(&self) -> &VirtualHost {
+        self.broker.as_ref().unwrap()
+    }
+
     pub(crate) fn is_remote(&self) -> bool {
         self.broker.is_some()
     }

@@ -236,15 +236,15 @@ impl Relay {
             } else {
                 last
             };
+            if position.is_some() {
+                self.health.lock().position = position;
+            }
             // Before the wait: what is out shall not go out again.
             let acked = match self.subscription.ack(position).await {
                 Ok(()) => None,
                 Err(StoreError::Closed {}) => return Some("the store is closed".into()),
                 Err(error) => Some(error.to_string()),
             };
-            if position.is_some() {
-                self.health.lock().position = position;
-            }
             let Some(obstacle) = passed.obstacle else {
                 return acked;
             };
