@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from orkestra import (
     metadata_of,
 )
 from orkestra.errors import (
+    ForkedError,
     InvalidHandlerError,
     InvalidPayloadError,
     RejectedError,
@@ -254,6 +256,65 @@ async def test_middleware_stands_around_sending_and_handling(host: Host) -> None
         with pytest.raises(WrongKindError):
             await app.dispatch(OrderPlaced(order_id="o"))  # type: ignore[arg-type]
     assert ("handle", "EventEnvelope") in log
+
+
+async def test_middleware_that_comes_late_stands_around_threads_too(host: Host) -> None:
+    app, log = host.app(), []
+
+    @app.command_handler(PlaceOrder)
+    def place_order(command: PlaceOrder) -> str:
+        log.append("handle")
+        return id_of(command)
+
+    async with app:
+        await app.dispatch(ORDER)
+
+        @app.around_handle
+        async def around(envelope: Any, call: Any) -> Any:
+            log.append("around")
+            assert await call() == envelope.id
+            return "mine"
+
+        assert await app.dispatch(ORDER) == "mine"
+    assert log == ["handle", "around", "handle"]
+
+
+def test_a_loop_of_another_make(host: Host) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    app = host.app()
+
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: PlaceOrder) -> int:
+        return command.quantity
+
+    async def program() -> Any:
+        async with app:
+            return await asyncio.gather(*(app.dispatch(ORDER) for _ in range(50)))
+
+    assert uvloop.run(program()) == [3] * 50
+
+
+@pytest.mark.skipif("not hasattr(os, 'fork')", reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_the_child_of_a_fork(host: Host) -> None:
+    with host.app() as consumer:
+        used, unused = host.app("used"), host.app("unused")
+        used.publish(OrderPlaced(order_id="o")).wait()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with pytest.raises(ForkedError):
+                    used.publish(OrderPlaced(order_id="o")).wait()
+                unused.publish(OrderPlaced(order_id="o")).wait()
+                unused.close().wait()
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert consumer.health().wait().ok
+        used.close().wait()
 
 
 async def test_what_is_no_message_is_refused(host: Host) -> None:

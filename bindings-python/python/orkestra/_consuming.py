@@ -87,6 +87,20 @@ class Crew:
         logger.error(gave_up, name, delivery.attempts, text(error))
         await self._app._tell(letter)
 
+    async def _through(self, call: Call[Any]) -> Any:
+        """Calls the handler inside the middleware, in its time, on its thread."""
+        envelope: Any
+        route, message = self._route, call.message
+        if route.info.is_command:
+            envelope = CommandEnvelope(message, self._consumer.max_retries(call))
+            envelope.dispatched_at = self._app._clock.now()
+        else:
+            envelope = _orkestra.EventEnvelope(message, (route,), call.at)
+        attempt = self._consumer.attempt(call)
+        return await self._app._attempt(
+            call, route, message, envelope, attempt, inside=True
+        )
+
 
 class Tasks(Crew):
     """Workers on the event loop: long-lived tasks, as many as are ever busy at once.
@@ -201,20 +215,6 @@ class Tasks(Crew):
                 self._idle.popleft().set_result(None)
         return more
 
-    async def _through(self, call: Call[Any]) -> Any:
-        """Calls the handler inside the middleware, in its time, on its thread."""
-        envelope: Any
-        route, message = self._route, call.message
-        if route.info.is_command:
-            envelope = CommandEnvelope(message, self._consumer.max_retries(call))
-            envelope.dispatched_at = self._app._clock.now()
-        else:
-            envelope = _orkestra.EventEnvelope(message, (route,), call.at)
-        attempt = self._consumer.attempt(call)
-        return await self._app._attempt(
-            call, route, message, envelope, attempt, inside=True
-        )
-
     async def stop(self, timeout: float) -> None:
         """Finishes what is in hand, or gives it back when `timeout` is over."""
         self._consumer.stop()
@@ -281,6 +281,7 @@ class Threads(Crew):
         consumer, route = self._consumer, self._route
         take, done = consumer.take, consumer.done
         handler, wants_metadata = route.handler, route.wants_metadata
+        around = self._app._around_handle
         free = True
         while True:
             call = take()
@@ -303,13 +304,19 @@ class Threads(Crew):
             if not self._free and len(self._ended) < self._size:
                 self._start_one()
             try:
-                if wants_metadata:
+                if around:
+                    # Added after the start: middleware belongs to the loop.
+                    call.leave()
+                    result = self._on_loop(self._through(call))
+                elif wants_metadata:
                     result = handler(call.message, call.metadata)
                 else:
                     result = handler(call.message)
                 if inspect.isawaitable(result):
                     result = self._on_loop(_await(result))
             except Exception as error:
+                # Here, where it was entered.
+                call.leave()
                 self._on_loop(self._failed(call, error))
             except BaseException:
                 consumer.give_back(call)

@@ -596,6 +596,9 @@ class Orkestra(Deliveries, Registrar):
     ) -> Call[None]:
         """Waits until an event handler or a subscription has finished `position`.
 
+        With a broker, event handlers have no place in the log: this is for
+        subscriptions then, and for ``"orkestra.relay"``, which publishes the log.
+
         Raises:
             NotCaughtUpError: It does not get there in `timeout` seconds.
             SubscriptionStoppedError: It has stopped at an event it cannot handle.
