@@ -3,7 +3,10 @@
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -33,9 +36,16 @@ impl Program {
         let Some((program, arguments)) = self.0.split_first() else {
             return Err(io::Error::other("the host's command is empty"));
         };
+        // Named, as a host may have marked its own to be closed in the programs that it starts (Node does).
+        let (stdout, stderr) = (
+            io::stdout().as_fd().try_clone_to_owned()?,
+            io::stderr().as_fd().try_clone_to_owned()?,
+        );
         Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0)
             .spawn()
     }
