@@ -1,16 +1,25 @@
 /** K and L over RabbitMQ: the cases that are about a message on its way through Node. What the adapter does alone is shown in the core. */
+import { type AddressInfo, createServer } from "node:net";
 import {
+  AccessRefusedError,
+  BusUnavailableError,
   DispatchTimeoutError,
   event,
   HandlerError,
+  InvalidUrlError,
   idOf,
   metadataOf,
   NoHandlerError,
+  NotJsonError,
+  Orkestra,
   Reject,
   RejectedError,
   RetryAfter,
+  TooLargeError,
+  TopologyMismatchError,
+  type,
 } from "orkestra";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
 import { hasBroker, VirtualHost } from "./broker.js";
 import {
@@ -652,5 +661,89 @@ describe.skipIf(!hasBroker())("RabbitMQ", () => {
     expect(await app.deadLetters.broker()).toEqual([]);
     const { items } = await app.deadLetters.list();
     expect(items).toMatchObject([{ messageId: idOf(command), requeueable: true }]);
+  });
+});
+
+describe("bad input", () => {
+  test.each([
+    ["amqp://guest@127.0.0.1:1:2/", "port"],
+    ["amqp://guest:guest@127.0.0.1/%2F?prefetsh=3", "prefetsh"],
+    ["amqp://guest:guest@127.0.0.1/%2F?prefetch=many", "prefetch"],
+    ["amqp://guest:guest@127.0.0.1/%2F?queue_type=quick", "queue_type"],
+  ])("%s names what is wrong: %s", (bus, part) => {
+    expect(() => new Orkestra("shop", { bus, store: "memory:", env: {} })).toThrow(part);
+    expect(() => new Orkestra("shop", { bus, store: "memory:", env: {} })).toThrow(InvalidUrlError);
+  });
+
+  test("an event handler needs a name, as its queue outlives the process", () => {
+    const app = new Orkestra("shop", { bus: "amqp://localhost", store: "memory:", env: {} });
+
+    expect(() => app.eventHandler(OrderPlaced, () => undefined)).toThrow(
+      "it has no name: the broker outlives this process",
+    );
+  });
+
+  test("a prefetch that is no number", () => {
+    const app = new Orkestra("shop", { bus: "amqp://localhost", store: "memory:", env: {} });
+    for (const prefetch of [0, -1, 1.5, 70_000]) {
+      const handle = () =>
+        app.commandHandler(PlaceOrder, ({ order_id }) => ({ order_id }), { prefetch });
+      expect(handle).toThrow("prefetch");
+    }
+  });
+
+  test("a broker that is away, a host that is none, a port of something else", async () => {
+    const other = createServer((socket) => void socket.end("220 mail ready\r\n"));
+    await new Promise<void>((resolve) => void other.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void other.close());
+    const { port } = other.address() as AddressInfo;
+    for (const place of ["127.0.0.1:1", "nowhere.invalid:5672", `127.0.0.1:${port}`]) {
+      const bus = `amqp://guest:guest@${place}/%2F?connect_timeout=5`;
+      const app = new Orkestra("shop", { bus, store: "memory:", env: {} });
+      app.commandHandler(PlaceOrder, ({ order_id }) => ({ order_id }));
+
+      const error = await app.start().catch((caught: unknown) => caught);
+
+      expect(error, place).toBeInstanceOf(BusUnavailableError);
+      expect((error as BusUnavailableError).transient).toBe(true);
+      await app.close();
+    }
+  });
+
+  test.skipIf(!hasBroker())("a wrong password and a wrong virtual host", async () => {
+    const { url } = new VirtualHost();
+    for (const bus of [url.replace("guest:guest", "guest:wrong"), `${url}-other`]) {
+      const app = new Orkestra("shop", { bus, store: "memory:", env: {} });
+      app.commandHandler(PlaceOrder, ({ order_id }) => ({ order_id }));
+
+      const error = await app.start().catch((caught: unknown) => caught);
+
+      expect(error, bus).toBeInstanceOf(AccessRefusedError);
+      expect(String(error)).not.toContain("wrong@");
+      await app.close();
+    }
+  });
+
+  test.skipIf(!hasBroker())("K19 a queue that exists with other arguments", async () => {
+    const host = new VirtualHost();
+    const start = (query: string) => {
+      const app = host.app("shop", { query });
+      app.commandHandler(PlaceOrder, ({ order_id }) => ({ order_id }));
+      return app.start();
+    };
+    await (await start("?queue_type=classic")).close();
+
+    const error = await start("").catch((caught: unknown) => caught);
+
+    expect(error).toBeInstanceOf(TopologyMismatchError);
+    expect(String(error)).toContain("orkestra.cmd.orders.place_order");
+  });
+
+  test.skipIf(!hasBroker())("K18 a payload over the limit, and one that is no JSON", async () => {
+    const app = new VirtualHost().app("shop", { maxPayloadBytes: 100 });
+
+    await expect(app.publish(placed("x".repeat(100)))).rejects.toThrow(TooLargeError);
+    const wild = event("Shop.Wild", type<{ big: bigint }>());
+    await expect(app.publish(wild({ big: 7n }))).rejects.toThrow(NotJsonError);
   });
 });

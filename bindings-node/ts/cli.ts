@@ -8,6 +8,12 @@ import { OrkestraError } from "./errors.js";
 import { native } from "./native.js";
 import { runWorker } from "./worker.js";
 
+// Node's own handlers of these end the process. With listeners that come and go the system's are there instead, which the command may replace.
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  const listener = (): void => undefined;
+  process.on(signal, listener).off(signal, listener);
+}
+
 /** What starts this command again. */
 const again = [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
 const { code, target } = native.runCommand(process.argv.slice(2), again);
