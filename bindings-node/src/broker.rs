@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use napi_derive::napi;
 use orkestra::{
     Error,
@@ -11,18 +12,19 @@ use orkestra::{
         CommandStatus,
         wire::{self, Decoded},
     },
-    outbox::{RelayOptions, Topics},
+    outbox::{RELAY, RelayOptions, Topics},
     ports::{BusError, BusHealth, HandlerAddress, Outgoing, TraceContext},
     registry::Registry,
     topic::topic_for,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     bridge::Started,
     dead_letters::{id_of, letter_json},
-    error::throw,
+    error::{parse, throw},
     names::{MessageIn, kind_of, parse_borrowed},
     registry::NodeRegistry,
     services::NodeStores,
@@ -127,14 +129,33 @@ impl NodeStores {
         })
     }
 
-    /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. `now` is in microseconds.
+    /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. Ends with text if the entry is gone
+    /// by that. `now` is in microseconds.
     #[napi]
-    pub fn requeue_over_bus(&self, letter: String, now: i64) -> napi::Result<Started> {
+    pub fn requeue_over_bus(
+        &self,
+        registry: &NodeRegistry,
+        letter: String,
+        now: i64,
+    ) -> napi::Result<Started> {
         let broker = self.broker()?;
-        let (to, message, entry) = requeued(&letter, Timestamp::from_micros(now))?;
+        let store = self.services()?.dead_letters;
+        let requeued = Requeued::read(&letter, &registry.inner, Timestamp::from_micros(now))?;
+        let durable = self.is_durable();
         self.spawner.start(async move {
-            broker.requeue(to, message, Some(entry)).await?;
-            Ok::<_, BusError>(None)
+            let Requeued { id, to, message } = requeued;
+            if to.handler == RELAY {
+                // It was the relay that gave it up: nobody has got it yet.
+                broker.send(message).await?;
+                store.discard(id).await?;
+                return Ok(Some(String::new()));
+            }
+            broker.requeue(to, message, durable.then_some(id)).await?;
+            if !durable {
+                // Nobody would remove it.
+                store.discard(id).await?;
+            }
+            Ok::<_, Error>(None)
         })
     }
 
@@ -193,35 +214,51 @@ struct LetterIn {
     body: String,
 }
 
-fn requeued(json: &str, now: Timestamp) -> napi::Result<(HandlerAddress, Outgoing, uuid::Uuid)> {
-    let letter: LetterIn = parse_borrowed(json)?;
-    let body = bytes::Bytes::from(letter.body);
-    let decoded = wire::decode(&body, now).map_err(|error| throw(&error))?;
-    let (id, metadata, max_retries) = match &decoded {
-        Decoded::Command(envelope) => (
-            envelope.command.id,
-            &envelope.command.metadata,
-            envelope.max_retries,
-        ),
-        Decoded::Event(event) => (event.id, &event.metadata, None),
-    };
-    let kind = kind_of(&letter.kind);
-    let to = HandlerAddress {
-        kind,
-        topic: letter.topic.clone(),
-        handler: letter.handler,
-    };
-    let message = Outgoing {
-        kind,
-        id,
-        topic: Arc::from(letter.topic),
-        correlation_id: metadata.correlation_id.to_string().into(),
-        issued_at: metadata.issued_at,
-        body,
-        max_retries,
-        trace: TraceContext::default(),
-    };
-    Ok((to, message, id_of(&letter.id)?))
+/// A dead letter on its way back.
+struct Requeued {
+    id: Uuid,
+    to: HandlerAddress,
+    message: Outgoing,
+}
+
+impl Requeued {
+    fn read(json: &str, registry: &Registry, now: Timestamp) -> napi::Result<Self> {
+        let letter: LetterIn = parse(json)?;
+        let body = Bytes::from(letter.body);
+        let decoded = wire::decode(&body, now).map_err(|error| throw(&error))?;
+        let (id, metadata, max_retries) = match &decoded {
+            Decoded::Command(envelope) => (
+                envelope.command.id,
+                &envelope.command.metadata,
+                envelope.max_retries,
+            ),
+            Decoded::Event(event) => (event.id, &event.metadata, None),
+        };
+        let kind = kind_of(&letter.kind);
+        let message = Outgoing {
+            kind,
+            id,
+            topic: letter.topic.as_str().into(),
+            correlation_id: metadata.correlation_id.to_string().into(),
+            issued_at: metadata.issued_at,
+            body,
+            max_retries,
+            trace: TraceContext::default(),
+        };
+        let to = match registry.handler_named(&letter.handler) {
+            Some(handler) => registry.consumer_spec(handler).address,
+            None => HandlerAddress {
+                kind,
+                topic: letter.topic,
+                handler: letter.handler,
+            },
+        };
+        Ok(Self {
+            id: id_of(&letter.id)?,
+            to,
+            message,
+        })
+    }
 }
 
 fn health_json(health: &BusHealth) -> Value {

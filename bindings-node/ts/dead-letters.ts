@@ -157,7 +157,8 @@ export class DeadLetters {
    * the entry is gone; if not it is the same entry with one more line of history.
    *
    * With a broker the message is put into the queue of its handler, which may be another process's, and nobody waits: the entry is marked as
-   * requeued (so this is false) until the handler succeeds.
+   * requeued (so this is false) until the handler succeeds; where the state store is in memory it is gone at once, and a message that fails again
+   * lies at the broker. What the relay of the log could not publish is published.
    *
    * @throws {NoDeadLetterError} if there is none of that id.
    * @throws {InvalidHandlerError} if this app has no such handler, or the body cannot be handed over.

@@ -64,7 +64,7 @@ export interface NativeStores {
   busHealth(): string | null;
   pauseBus(): Started;
   startRelay(registry: NativeRegistry): Started;
-  requeueOverBus(letter: string, nowMicros: number): Started;
+  requeueOverBus(registry: NativeRegistry, letter: string, nowMicros: number): Started;
   busLetters(limit: number): Started;
   drainBusLetters(limit: number | undefined): Started;
 }

@@ -87,12 +87,13 @@ export class Redelivery {
     if (stores.hasBroker) {
       const now = Math.round(clock.now() * 1000);
       try {
-        await bridge.run(() => stores.requeueOverBus(JSON.stringify(letter), now));
+        const json = JSON.stringify(letter);
+        const gone = await bridge.run(() => stores.requeueOverBus(registry.native, json, now));
+        return gone === null ? "queued" : "gone";
       } catch (error) {
         await bridge.run(() => stores.takeBackDeadLetter(letter.id, before));
         throw error;
       }
-      return "queued";
     }
     const route = registry.routeNamed(letter.handler);
     if (route === undefined) return "kept";
