@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from orkestra import Command, Event, Orkestra, Reject, RejectedError
 
