@@ -45,6 +45,32 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The same program over RabbitMQ is the same but for one URL, here again with every default written out. Handlers may be in other processes and other
+//! languages then, events of the store are published by a relay, and retries wait in the broker:
+//!
+//! ```no_run
+//! # use orkestra::{Command, Context, Message, Orkestra};
+//! # use std::time::Duration;
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Serialize, Deserialize)]
+//! # struct PlaceOrder { product_id: String }
+//! # impl Message for PlaceOrder { const TYPE_NAME: &'static str = "Shop.Orders.PlaceOrder"; }
+//! # impl Command for PlaceOrder { type Output = String; }
+//! # async fn run() -> Result<(), orkestra::Error> {
+//! let app = Orkestra::builder("shop")
+//!     .bus(
+//!         "amqp://guest:guest@localhost:5672/%2F?queue_type=quorum&declare=active&prefetch=64&crash_limit=5&heartbeat=30\
+//!          &connect_timeout=10&startup_wait=0&publish_timeout=30",
+//!     )
+//!     .command_handler(|order: PlaceOrder, _: Context| async move { Ok(order.product_id) })
+//!     .prefetch(64)
+//!     .start()
+//!     .await?;
+//! let order = PlaceOrder { product_id: "sku_42".into() };
+//! assert_eq!(app.dispatch(order).timeout(Duration::from_secs(60)).await?, "sku_42");
+//! # Ok(()) }
+//! ```
+//!
 //! | module | holds |
 //! |---|---|
 //! | [`message`], [`topic`], [`retry`], [`clock`] | data and rules, no I/O |

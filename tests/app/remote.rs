@@ -465,6 +465,49 @@ async fn what_is_appended_is_published_once_it_is_committed(store: Arc<Store>) {
     billing.close().await.unwrap();
 }
 
+async fn what_cannot_be_published_is_parked_and_can_be_requeued(store: Arc<Store>) {
+    let (seen, told) = (Seen::default(), Arc::new(AtomicU32::new(0)));
+    let app = noting(store.app(), "mail", &seen)
+        .on_dead_letter({
+            let told = Arc::clone(&told);
+            move |_| {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let stream = StreamName::new("order-1").unwrap();
+    let event = |n, data| recorded(n, "Shop.Orders.Events.OrderPlaced", 1, data);
+    let damaged = NewEvent {
+        metadata: r#"{"correlation_id":7}"#.into(),
+        ..event(1, r#"{"order_id":"damaged"}"#)
+    };
+    let events = vec![damaged, event(2, r#"{"order_id":"sound"}"#)];
+
+    let events = app
+        .store()
+        .unwrap()
+        .append(stream, events, ExpectedRevision::Any);
+    let last = events.await.unwrap().position.unwrap();
+
+    app.caught_up(RELAY, last, Duration::from_secs(60))
+        .await
+        .unwrap();
+    until(|| seen.lock().unwrap().len() == 1).await;
+    let page = app.dead_letters().list(DeadLetterFilter::default()).await;
+    let letter = page.unwrap().items.remove(0);
+    assert_eq!(letter.handler, RELAY);
+    assert_eq!(letter.reason, DeadLetterReason::Undecodable);
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    app.dead_letters().requeue(letter.id).await.unwrap();
+    until(|| seen.lock().unwrap().len() == 2).await;
+    assert_eq!(*seen.lock().unwrap(), ["mail sound", "mail damaged"]);
+    let error = app.dead_letters().show(letter.id).await.unwrap_err();
+    assert_eq!(error.code(), "ORK_STORE_NO_DEAD_LETTER");
+    app.close().await.unwrap();
+}
+
 async fn what_is_left_in_the_log_goes_out_at_the_next_start(store: Arc<Store>) {
     let seen = Seen::default();
     let mail = noting(store.app_named("mail"), "mail", &seen);
@@ -644,6 +687,7 @@ suite! {
         a_handler_that_never_returns_is_timed_out,
         a_service_may_call_a_type_by_another_name,
         what_is_appended_is_published_once_it_is_committed,
+        what_cannot_be_published_is_parked_and_can_be_requeued,
         what_is_left_in_the_log_goes_out_at_the_next_start,
         l01_a_dead_letter_has_the_trace_of_what_began_it,
         l03_a_letter_is_requeued_by_who_is_not_its_handler,

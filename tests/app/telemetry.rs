@@ -87,9 +87,40 @@ async fn an_aggregate_shows_its_steps(store: Arc<Store>) {
     );
 }
 
+async fn a_broker_is_seen_between_sending_and_handling(store: Arc<Store>) {
+    let spans = Arc::new(Spans::default());
+    let app = store
+        .app()
+        .telemetry(Telemetry::to(spans.clone()))
+        .command_handler(|_: PlaceOrder, _: Context| async move { Ok(String::new()) })
+        .start()
+        .await
+        .unwrap();
+
+    let product_id = "sku_42".to_owned();
+    app.dispatch(PlaceOrder { product_id }).await.unwrap();
+    app.close().await.unwrap();
+
+    let lines = spans.0.lock().unwrap();
+    let (ends, begun): (Vec<_>, Vec<_>) = lines.iter().partition(|line| *line == "end");
+    assert_eq!(
+        begun,
+        [
+            "orkestra.command.dispatch(3)",
+            "orkestra.rabbitmq.publish(5)",
+            "orkestra.rabbitmq.consume(5)",
+            "orkestra.command.handle(4)",
+        ]
+    );
+    assert_eq!(ends.len(), 4);
+}
+
 suite! {
     in_process {
         a_command_that_publishes_makes_nested_spans,
         an_aggregate_shows_its_steps,
+    }
+    over_a_broker {
+        a_broker_is_seen_between_sending_and_handling,
     }
 }

@@ -14,7 +14,6 @@ use crate::{
         Command as CommandData, CommandEnvelope, Event as EventData, MessageError, MessageKind,
         wire,
     },
-    outbox::RELAY,
     ports::{
         BusError, DeadLetter, DeadLetterFilter, DeadLetterPage, HandlerAddress, Outgoing,
         TraceContext,
@@ -60,7 +59,8 @@ impl DeadLetters {
     ///
     /// Over a broker the message goes into the queue of that handler alone, which need not be of this app: handed over, so false. The
     /// entry is marked as requeued, and is gone when the handler succeeds; where the state store is in memory, it is gone at once, and a
-    /// message that fails again lies at the broker. What the relay ([`RELAY`]) could not publish is published.
+    /// message that fails again lies at the broker. What the relay ([`RELAY`](crate::outbox::RELAY)) could not publish is published, and is
+    /// gone.
     ///
     /// # Errors
     /// [`StoreError::NoDeadLetter`](crate::ports::StoreError::NoDeadLetter); [`BusError::InvalidHandler`] if in process this app has no such handler, or the body cannot be handed over; what the
@@ -146,7 +146,7 @@ impl DeadLetters {
                 {
                     tracing::warn!(entry = %id, %error, "an entry that was not handed over stays marked as requeued");
                 }
-                sent
+                sent.map(|()| false)
             }
             (None, Some(handler)) => self.handle(handler, &requeued, data).await,
             // There is none only where there is a broker.
@@ -154,15 +154,14 @@ impl DeadLetters {
         }
     }
 
-    /// Puts the message into the queue of its handler; true if the entry is gone by that.
+    /// Puts the message into the queue of its handler.
     async fn hand_over(
         &self,
         broker: &Broker,
         letter: &DeadLetter,
         data: &EventData,
         max_retries: Option<u32>,
-    ) -> Result<bool, Error> {
-        let store = &self.app.inner.services.dead_letters;
+    ) -> Result<(), Error> {
         let message = Outgoing {
             kind: letter.kind,
             id: data.id,
@@ -173,10 +172,6 @@ impl DeadLetters {
             max_retries,
             trace: TraceContext::default(),
         };
-        if letter.handler == RELAY {
-            broker.send(message).await?;
-            return Ok(store.discard(letter.id).await?);
-        }
         let registry = &self.app.inner.registry;
         let to = match registry.handler_named(&letter.handler) {
             Some(handler) => registry.consumer_spec(handler).address,
@@ -186,13 +181,7 @@ impl DeadLetters {
                 handler: letter.handler.clone(),
             },
         };
-        let entry = broker.dead_letters.is_some().then_some(letter.id);
-        broker.requeue(to, message, entry).await?;
-        if entry.is_none() {
-            // Nobody would remove it.
-            store.discard(letter.id).await?;
-        }
-        Ok(false)
+        Ok(broker.requeue(to, message, Some(letter.id)).await?)
     }
 
     /// Handles the message here, to the end; true if the entry is gone.

@@ -152,6 +152,7 @@ impl Plan {
                 Arc::clone(&self.ids),
                 background.clone(),
             )
+            .with_entries(Arc::clone(&state.dead_letters))
             .traced(self.telemetry.clone())
         });
         Ok(Services {
@@ -234,7 +235,7 @@ impl Services {
             .kept_by(self.background.clone())
     }
 
-    /// Starts publishing the log to the broker: every event appended after this, in order, at least once, by one process at a time of those
+    /// Starts publishing the log to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
     /// that share the state store. Without a broker, or called again, it does nothing.
     ///
     /// The relay reads as the subscription [`RELAY`], whose checkpoint says how far the log is published. It begins at the end of the log at

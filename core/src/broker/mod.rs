@@ -29,6 +29,9 @@ use crate::{
 /// How long a command's answer is waited for when nobody says.
 pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The name under which the log is published: the relay's checkpoint, its lease, and the handler of what it parks.
+pub const RELAY: &str = "orkestra.relay";
+
 /// What became of the dead letters at the broker.
 #[derive(Debug)]
 pub struct Drained {
@@ -44,6 +47,8 @@ pub struct Broker {
     pub(crate) bus: Arc<dyn Bus>,
     /// Where dead letters are recorded; `None` if that store does not outlive the process, so that they go to the broker's.
     pub(crate) dead_letters: Option<Arc<dyn DeadLetterStore>>,
+    /// Where letters are that somebody requeues: the same, or one that does not outlive the process.
+    entries: Option<Arc<dyn DeadLetterStore>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) background: Background,
@@ -61,12 +66,20 @@ impl Broker {
     ) -> Self {
         Self {
             bus,
+            entries: dead_letters.clone(),
             dead_letters,
             clock,
             ids,
             background,
             telemetry: Telemetry::off(),
         }
+    }
+
+    /// The same with a state store that does not outlive the process, out of which letters are requeued.
+    #[must_use]
+    pub fn with_entries(mut self, entries: Arc<dyn DeadLetterStore>) -> Self {
+        self.entries = Some(entries);
+        self
     }
 
     /// The same with spans for what is published and what is consumed.
@@ -134,7 +147,10 @@ impl Broker {
         Ok(Consumer::new(self.clone(), spec, inbox))
     }
 
-    /// Puts the message of the dead letter `entry` into the queue of its handler alone.
+    /// Puts the message of the dead letter `entry` into the queue of its handler alone; what the relay parked is published.
+    ///
+    /// The entry is removed when its handler succeeds. It is removed here if that is not to be waited for: if the relay parked it, or if it is
+    /// in a store that only this process has.
     ///
     /// # Errors
     /// As [`Bus::requeue`].
@@ -144,9 +160,29 @@ impl Broker {
         message: Outgoing,
         entry: Option<Uuid>,
     ) -> Result<(), BusError> {
+        if to.handler == RELAY {
+            self.send(message).await?;
+            self.forget(entry).await;
+            return Ok(());
+        }
         let mut span = self.publishing(&message, &to.handler);
-        let sent = self.bus.requeue(to, message, entry).await;
-        sent.inspect_err(|error| span.fail(error))
+        let marked = entry.filter(|_| self.dead_letters.is_some());
+        let sent = self.bus.requeue(to, message, marked).await;
+        sent.inspect_err(|error| span.fail(error))?;
+        if marked.is_none() {
+            self.forget(entry).await;
+        }
+        Ok(())
+    }
+
+    /// Removes an entry whose message is on its way.
+    async fn forget(&self, entry: Option<Uuid>) {
+        let (Some(entry), Some(store)) = (entry, &self.entries) else {
+            return;
+        };
+        if let Err(error) = store.discard(entry).await {
+            tracing::warn!(%entry, %error, "a dead letter that was handed over stays marked as requeued");
+        }
     }
 
     /// Dead letters that lie at the broker and belong to the app. They stay there.

@@ -2,5 +2,6 @@
 
 mod relay;
 
-pub use relay::{RELAY, Relay, RelayHealth, RelayOptions, Topics};
+pub use crate::broker::RELAY;
+pub use relay::{Relay, RelayHealth, RelayOptions, Topics};
 pub(crate) use relay::{RunningRelay, WINDOW};

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     background::{Background, Running},
-    broker::Broker,
+    broker::{Broker, RELAY},
     clock::Clock,
     delivery::{Addressed, Delivery},
     message::{Event, MessageKind, Metadata, wire},
@@ -23,9 +23,6 @@ use crate::{
     retry::RetryPolicy,
     subscription::{Batch, Subscription},
 };
-
-/// The name under which the relay reads: its checkpoint, its lease, and what it parks.
-pub const RELAY: &str = "orkestra.relay";
 
 /// Events that are on their way to the broker at once.
 pub(crate) const WINDOW: usize = 256;
