@@ -11,7 +11,8 @@
 #   scripts/rabbitmq.sh ctl FOLDER ARGUMENT...      rabbitmqctl (takes half a second or more)
 #   scripts/rabbitmq.sh eval FOLDER ERLANG          evaluates expressions in the node (takes milliseconds), such as
 #                                                   'rabbit_alarm:get_alarms().', and prints the last one's value
-#   scripts/rabbitmq.sh vhost FOLDER NAME           a virtual host of its own, for guest (milliseconds, too)
+#   scripts/rabbitmq.sh vhost FOLDER NAME           an empty virtual host for guest (milliseconds, too); one of that
+#                                                   name is deleted first
 #
 # User and password are guest. FOLDER/tls holds ca.pem, server.pem, client.pem and the keys server.key, client.key.
 caller=$PWD
@@ -73,8 +74,14 @@ end() {
 }
 
 end_all() {
+    local tick
     end owner "$folder/owner" TERM
     end node "-orkestra $(cat "$folder/id")" "$@"
+    # A process that ends loses its words first and its sockets last.
+    for ((tick = 0; tick < 100; tick++)); do
+        answers "$port" || answers $((port + 1)) || break
+        sleep 0.02
+    done
     end epmd "$folder/epmd" TERM KILL
 }
 
@@ -101,7 +108,7 @@ erlang() {
 
 vhost() {
     local all='<<".*">>' me='<<"rabbitmq.sh">>' name="<<\"$1\">>"
-    erlang "rabbit_vhost:add($name, $me),
+    erlang "catch rabbit_vhost:delete($name, $me), ok = rabbit_vhost:add($name, $me),
         rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, $name, $all, $all, $all, $me)."
 }
 

@@ -120,7 +120,8 @@ impl VirtualHost {
 #[derive(Debug)]
 pub struct Node {
     folder: TempDir,
-    port: u16,
+    /// Where it listens.
+    pub port: u16,
 }
 
 impl Node {
@@ -162,7 +163,7 @@ impl Node {
 
     /// Sets the part of the machine's memory above which the node blocks publishers. Close to 0 raises the alarm, 0.4 is usual.
     pub fn memory_limit(&self, part: f64) {
-        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({part:?}).");
+        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({part:.6}).");
         script(&["eval"], self.folder.path(), &[&set]);
     }
 }

@@ -1,0 +1,33 @@
+//! Real processes and real brokers that are killed, stopped, closed and blocked: BEHAVIOURS K09 to K12, K16, K21.
+//!
+//! Each scenario ends with [`ledger::Ledger::check`]: everything that was published and confirmed has been handled, and what was
+//! handled twice is the same message. Without a broker they are skipped (see `orkestra_tests::broker`).
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+mod ledger;
+mod outage;
+mod process;
+mod recovery;
+mod sender;
+mod trouble;
+mod work;
+
+use std::{thread, time::Duration};
+
+use orkestra::clock::{Clock, SystemClock};
+use orkestra_tests::broker::VirtualHost;
+
+/// Looks until `condition` holds; fails when it does not in time.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let clock = SystemClock::default();
+    while !condition() {
+        assert!(clock.monotonic() < process::PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Everything that was delivered has been acknowledged.
+fn drained(host: &VirtualHost) {
+    until("the queue is empty", || host.depth(work::QUEUE) == Some(0));
+}
