@@ -91,6 +91,19 @@ async def test_k02_a_command_without_a_handler_names_its_topic(app: TestApp) -> 
         await app.send(ORDER)
 
 
+async def test_a_parameter_may_be_wider_than_its_command(app: TestApp) -> None:
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: Command[Any]) -> str:
+        return type(command).__name__
+
+    @app.command_handler(CancelOrder)
+    async def cancel_order(command: Any) -> str:
+        return type(command).__name__
+
+    assert await app.dispatch(ORDER) == "PlaceOrder"
+    assert await app.dispatch(CancelOrder(order_id="o")) == "CancelOrder"
+
+
 async def test_k03_a_second_handler_for_a_command_is_refused(app: TestApp) -> None:
     failing(app, 0)
     with pytest.raises(DuplicateHandlerError) as refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -385,8 +386,11 @@ def _is_metadata(annotation: Any) -> bool:
 
 def _check_payload(label: str, annotation: Any, classes: tuple[type[Any], ...]) -> None:
     """Refuses a parameter that is annotated as another message class."""
-    allowed = typing.get_args(annotation) or (annotation,)
-    kinds = [kind for kind in allowed if isinstance(kind, type)]
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    allowed = typing.get_args(annotation) if union else (annotation,)
+    # `Command[int]` stands for its class; `Any` is a class, from Python 3.11 on.
+    origins = (typing.get_origin(kind) or kind for kind in allowed)
+    kinds = [kind for kind in origins if isinstance(kind, type) and kind is not Any]
     if not classes or not kinds or len(kinds) != len(allowed):
         return
     for wanted in classes:
