@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use orkestra::{
     message::{MessageError, MessageKind},
-    ports::{ConsumerSpec, RecordedEvent, TypeFilter},
+    ports::{ConsumerSpec, HandlerAddress, RecordedEvent, TypeFilter},
     registry::{
         HandlerIndex, HandlerOptions, HandlerSpec, Registry as CoreRegistry, TypeIndex, TypeInfo,
         TypeSpec,
@@ -155,6 +155,12 @@ impl Inner {
     /// What the handler at `index` consumes.
     pub(crate) fn consumer_spec(&self, index: usize) -> ConsumerSpec {
         self.core.read().consumer_spec(HandlerIndex(index))
+    }
+
+    /// The queue of the handler of that full name, if it is one of the app's.
+    pub(crate) fn address_of(&self, handler: &str) -> Option<HandlerAddress> {
+        let core = self.core.read();
+        Some(core.consumer_spec(core.handler_named(handler)?).address)
     }
 
     /// When the handler at `index` is tried again.

@@ -555,7 +555,7 @@ impl Services {
     ) -> PyResult<Op> {
         let broker = self.broker()?;
         let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
-        let (address, outgoing) = broker::requeue_address(&letter.0, body)?;
+        let (address, outgoing) = broker::requeue_address(&self.registry, &letter.0, body)?;
         let entry = letter.0.id;
         Ok(Op::new(
             async move { broker.requeue(address, outgoing, Some(entry)).await },

@@ -118,7 +118,8 @@ async def test_l03_requeue_keeps_the_id_and_reaches_that_handler_alone(
         letter = await service.buried.get()
         await eventually(lambda: "other" in service.noted)
         service.broken = False
-        assert await app.dead_letters.requeue(letter.id)
+        # It is on its way, and nobody waits.
+        assert not await app.dead_letters.requeue(letter.id)
         await eventually(lambda: len(service.noted) == 3)
         ids = [id for id in service.noted if id != "other"]
         assert ids == [letter.message_id] * 2
@@ -134,7 +135,7 @@ async def test_l03_requeue_by_a_process_that_is_not_the_handlers(
         letter = await service.buried.get()
         service.broken = False
         operator = host.app("operator", store=sqlite)
-        assert await operator.dead_letters.requeue(letter.id)
+        await operator.dead_letters.requeue(letter.id)
         await operator.close()
         await eventually(lambda: len(service.orders) == 2)
         assert service.orders[0] == service.orders[1]
@@ -213,7 +214,7 @@ async def test_l07_an_edited_payload_is_checked_and_requeued(
             return await call()
 
         edited = {"product_id": "q", "quantity": 2}
-        assert await app.dead_letters.edit(letter.id, edited)
+        await app.dead_letters.edit(letter.id, edited)
         await eventually(lambda: seen)
     assert seen == [PlaceOrder(product_id="q", quantity=2)]
 

@@ -199,8 +199,6 @@ class Deliveries(Bus):
         )
         if route is None:
             raise invalid_handler(letter.handler, "it is not in this app")
-        if not letter.requeueable:
-            raise invalid_handler(letter.handler, "the message was never encoded")
         decoded = _orkestra.decode_envelope(letter.body if body is None else body, None)
         version = decoded.get("version")
         message = self._registry.decode(decoded["type"], version, decoded["payload"])

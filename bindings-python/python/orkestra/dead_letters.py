@@ -105,12 +105,15 @@ class DeadLetters:
     def requeue(self, id: str) -> Call[bool]:
         """Hands the message to its handler alone once more, with the same id.
 
-        Waits for the handler, retries included. Returns whether it succeeded: then the
-        entry is gone; else it is the same entry, with one more round in its history.
+        Waits for the handler, retries included. Returns whether the entry is gone, as
+        the handler succeeded or refused; else it is the same entry, with one more round
+        in its history.
 
-        With a broker it waits until the message is in its handler's queue there, which
-        may be another app's, and returns ``True``; the entry is ``requeued`` then, and
-        gone when the handler has succeeded.
+        With a broker the message is put into the queue of its handler, which may be
+        another app's, and nobody waits: the entry is marked as ``requeued``, so this is
+        ``False``, and it is gone when the handler succeeds. Where the state store is in
+        memory it is gone at once, and a message that fails again lies at the broker.
+        What could not be published from the log is published.
 
         Raises:
             NoDeadLetterError: There is none of that id.
@@ -118,7 +121,7 @@ class DeadLetters:
                 its body was never encoded.
             TopologyMissingError: Its handler has no queue at the broker.
         """
-        return self._call("requeue", self._requeue(id, None), loop=True)
+        return self._call("requeue", self._is_gone(id, None), loop=True)
 
     def edit(
         self,
@@ -131,7 +134,7 @@ class DeadLetters:
             InvalidPayloadError: The payload does not fit the message's class; one that
                 this app does not know is not checked.
         """
-        return self._call("edit", self._requeue(id, payload), loop=True)
+        return self._call("edit", self._is_gone(id, payload), loop=True)
 
     def requeue_all(
         self,
@@ -142,9 +145,10 @@ class DeadLetters:
         until: datetime | None = None,
         text: str | None = None,
     ) -> Call[int]:
-        """Requeues every dead entry that matches; returns how many succeeded.
+        """Requeues every dead entry that matches; returns how many are gone.
 
-        With a broker: how many are in their handlers' queues.
+        With a broker: how many are on their way. One whose handler has no queue there
+        stays as it is.
         """
 
         async def requeue_all() -> int:
@@ -163,7 +167,7 @@ class DeadLetters:
                 if not items:
                     return gone
                 for letter in items:
-                    if letter.requeueable and await self._try_requeue(letter.id):
+                    if letter.requeueable and await self._goes(letter.id):
                         gone += 1
                     else:
                         # It is in the list still: pass over it.
@@ -215,44 +219,48 @@ class DeadLetters:
 
         return self._call("drain", drain(), loop=False)
 
-    async def _try_requeue(self, letter_id: str) -> bool:
+    async def _is_gone(self, id: str, payload: dict[str, Any] | None) -> bool:
+        return await self._requeue(id, payload) == "gone"
+
+    async def _goes(self, id: str) -> bool:
         try:
-            return await self._requeue(letter_id, None)
+            return await self._requeue(id, None) != "kept"
         except TopologyMissingError as missing:
             logger.warning("a dead letter stays as it is: %s", missing)
             return False
 
-    async def _to_broker(self, letter: DeadLetter, body: bytes | None) -> bool:
-        """Puts the message into its handler's queue."""
+    async def _requeue(
+        self, id: str, payload: dict[str, Any] | None
+    ) -> Literal["gone", "sent", "kept"]:
+        letter = await self._services().get_dead_letter(id)
         if not letter.requeueable:
             raise invalid_handler(letter.handler, "the message was never encoded")
-        if body is not None:
-            decoded = _orkestra.decode_envelope(body, None)
-            version = decoded.get("version")
-            # Fails if it does not fit.
-            self._app._registry.decode(decoded["type"], version, decoded["payload"])
-        # First: the handler discards the entry, maybe at once.
-        await self._services().requeue_dead_letter(letter.id, body)
-        try:
-            await self._services().requeue_to_broker(letter, body)
-        except OrkestraError:
-            # It is dead as before.
-            await self._services().take_back_dead_letter(letter)
-            raise
-        return True
-
-    async def _requeue(self, letter_id: str, payload: dict[str, Any] | None) -> bool:
-        letter = await self._services().get_dead_letter(letter_id)
         body = None
         if payload is not None:
             envelope = json.loads(letter.body)
             envelope["params" if letter.kind == "command" else "data"] = payload
             body = json.dumps(envelope, allow_nan=False).encode()
         if self._app._plan.has_broker:
-            return await self._to_broker(letter, body)
+            await self._to_broker(letter, body)
+            return "sent"
         message, route, max_retries = self._app._revive(letter, body)
-        await self._services().requeue_dead_letter(letter_id, body)
-        done = await self._app._redeliver(message, route, max_retries)
-        if done:
-            await self._services().discard_dead_letter(letter_id)
-        return done
+        await self._services().requeue_dead_letter(id, body)
+        if not await self._app._redeliver(message, route, max_retries):
+            return "kept"
+        await self._services().discard_dead_letter(id)
+        return "gone"
+
+    async def _to_broker(self, letter: DeadLetter, body: bytes | None) -> None:
+        """Puts the message into its handler's queue."""
+        if body is not None:
+            decoded = _orkestra.decode_envelope(body, None)
+            version = decoded.get("version")
+            # Fails if it does not fit.
+            self._app._registry.decode(decoded["type"], version, decoded["payload"])
+        # Before the message: its handler removes the entry, maybe at once.
+        await self._services().requeue_dead_letter(letter.id, body)
+        try:
+            await self._services().requeue_to_broker(letter, body)
+        except OrkestraError:
+            await self._services().take_back_dead_letter(letter)
+            raise

@@ -1,12 +1,12 @@
 //! The bus's health, the relay, and dead letters on their way back, for Python.
 
 use orkestra::{
-    message::{MessageKind, wire},
+    message::wire,
     ports::{self, BusHealth, HandlerAddress, Outgoing, TraceContext},
 };
 use pyo3::{prelude::*, types::PyDict};
 
-use crate::{errors, time};
+use crate::{errors, registry::Registry, time};
 
 /// The bus's health as a dict.
 pub(crate) fn health<'py>(py: Python<'py>, health: &BusHealth) -> PyResult<Bound<'py, PyDict>> {
@@ -32,6 +32,7 @@ pub(crate) fn health<'py>(py: Python<'py>, health: &BusHealth) -> PyResult<Bound
 
 /// Where the message of a dead letter goes, and the message.
 pub(crate) fn requeue_address(
+    registry: &Registry,
     letter: &ports::DeadLetter,
     body: Option<bytes::Bytes>,
 ) -> PyResult<(HandlerAddress, Outgoing)> {
@@ -45,14 +46,12 @@ pub(crate) fn requeue_address(
         }
         wire::Decoded::Event(event) => (event.id, event.metadata, None),
     };
-    let address = HandlerAddress {
+    let own = registry.0.address_of(&letter.handler);
+    let address = own.unwrap_or_else(|| HandlerAddress {
         kind: letter.kind,
-        topic: match letter.kind {
-            MessageKind::Command => letter.topic.clone(),
-            MessageKind::Event => String::new(),
-        },
+        topic: letter.topic.clone(),
         handler: letter.handler.clone(),
-    };
+    });
     let outgoing = Outgoing {
         kind: letter.kind,
         id,
