@@ -51,7 +51,18 @@ fn relay_options(app: &Orkestra) -> RelayOptions {
 }
 
 async fn work(app: Orkestra, handler: HandlerIndex, consumer: Consumer) {
-    while let Some(Some(arrival)) = app.unless_closed(consumer.take()).await {
+    loop {
+        // A full queue and a handler that never waits must leave the thread to others now and then.
+        tokio::task::coop::consume_budget().await;
+        let arrival = match consumer.try_take() {
+            Some(arrival) if app.is_open() => arrival,
+            // It goes back.
+            Some(_) => return,
+            None => match app.unless_closed(consumer.take()).await {
+                Some(Some(arrival)) => arrival,
+                _ => return,
+            },
+        };
         match arrival {
             Arrival::Message(incoming) => handle(&app, handler, *incoming).await,
             Arrival::Doomed(doomed) => app.announce(&doomed.bury().await),

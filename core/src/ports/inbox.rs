@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     fmt,
-    future::poll_fn,
+    future::Future,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -164,8 +165,22 @@ struct Shared(Mutex<State>);
 #[derive(Default)]
 struct State {
     arrived: VecDeque<Arrived>,
-    waiting: Vec<Waker>,
+    /// Who looks by hand: each is woken.
+    looking: Vec<Waker>,
+    /// Who waits: woken one for each that arrived, the last to come first.
+    waiting: Vec<(u64, Waker)>,
+    numbers: u64,
     ended: bool,
+}
+
+impl State {
+    /// Those to wake for `count` arrivals.
+    fn wake(&mut self, count: usize) -> Vec<Waker> {
+        let mut woken = std::mem::take(&mut self.looking);
+        let rest = self.waiting.len().saturating_sub(count);
+        woken.extend(self.waiting.drain(rest..).map(|(_, waker)| waker));
+        woken
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -196,10 +211,14 @@ impl Inbox {
 
     /// Waits until there may be something to take; false when the inbox has ended and is empty.
     pub async fn ready(&self) -> bool {
-        poll_fn(|context| self.poll_ready(context)).await
+        Ready {
+            inbox: self,
+            number: None,
+        }
+        .await
     }
 
-    /// As [`Inbox::ready`], by hand.
+    /// As [`Inbox::ready`], by hand: woken at every arrival.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.0.0.lock();
         if !state.arrived.is_empty() {
@@ -208,8 +227,8 @@ impl Inbox {
         if state.ended {
             return Poll::Ready(false);
         }
-        if !state.waiting.iter().any(|w| w.will_wake(context.waker())) {
-            state.waiting.push(context.waker().clone());
+        if !state.looking.iter().any(|w| w.will_wake(context.waker())) {
+            state.looking.push(context.waker().clone());
         }
         Poll::Pending
     }
@@ -236,15 +255,16 @@ impl Inbox {
 impl InboxSender {
     /// Puts a batch in and wakes who waits, once.
     pub fn put(&self, batch: impl IntoIterator<Item = Arrived>) {
-        let waiting = {
+        let woken = {
             let mut state = self.0.0.lock();
             state.arrived.extend(batch);
             if state.arrived.is_empty() {
                 return;
             }
-            std::mem::take(&mut state.waiting)
+            let count = state.arrived.len();
+            state.wake(count)
         };
-        for waker in waiting {
+        for waker in woken {
             waker.wake();
         }
     }
@@ -258,13 +278,182 @@ impl InboxSender {
 
 impl Drop for InboxSender {
     fn drop(&mut self) {
-        let waiting = {
+        let woken = {
             let mut state = self.0.0.lock();
             state.ended = true;
-            std::mem::take(&mut state.waiting)
+            state.wake(usize::MAX)
         };
-        for waker in waiting {
+        for waker in woken {
             waker.wake();
         }
+    }
+}
+
+/// Waits for something to take. Woken and dropped, it hands the waking on.
+struct Ready<'a> {
+    inbox: &'a Inbox,
+    /// Its place among those who wait, once it has one.
+    number: Option<u64>,
+}
+
+impl Future for Ready<'_> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.inbox.0.0.lock();
+        let place = self
+            .number
+            .and_then(|number| state.waiting.iter().position(|(n, _)| *n == number));
+        let outcome = (!state.arrived.is_empty()).then_some(true);
+        if let Some(outcome) = outcome.or(state.ended.then_some(false)) {
+            if let Some(place) = place {
+                state.waiting.remove(place);
+            }
+            drop(state);
+            self.number = None;
+            return Poll::Ready(outcome);
+        }
+        if let Some(place) = place {
+            state.waiting[place].1.clone_from(context.waker());
+            return Poll::Pending;
+        }
+        state.numbers += 1;
+        let number = state.numbers;
+        state.waiting.push((number, context.waker().clone()));
+        drop(state);
+        self.number = Some(number);
+        Poll::Pending
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let woken = {
+            let mut state = self.inbox.0.0.lock();
+            if let Some(place) = state.waiting.iter().position(|(n, _)| *n == number) {
+                state.waiting.remove(place);
+                return;
+            }
+            if state.arrived.is_empty() {
+                return;
+            }
+            state.wake(1)
+        };
+        for waker in woken {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicU32, Ordering},
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nowhere;
+    impl Settle for Nowhere {
+        fn settle(&self, _: u64, _: Settlement) {}
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn arrived(tag: u64) -> Arrived {
+        Arrived {
+            raw: RawMessage {
+                kind: None,
+                id: None,
+                body: Bytes::new(),
+                topic: String::new(),
+                attempts: 0,
+                failures: 0,
+                first_failed_at: None,
+                last_failed_at: None,
+                errors: Vec::new(),
+                max_retries: None,
+                trace: TraceContext::default(),
+                wants_reply: false,
+                dead_letter: None,
+            },
+            content: Err(Doom::undecodable(&MessageError::Malformed {
+                reason: "empty".into(),
+            })),
+            receipt: Receipt::new(Arc::new(Nowhere), tag),
+        }
+    }
+
+    /// A waker, and how often it was woken.
+    fn counted() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    #[test]
+    fn each_arrival_wakes_one_that_waits_and_who_looks_by_hand() {
+        let (sender, inbox) = Inbox::new();
+        let ((first, w1), (second, w2), (hand, w3)) = (counted(), counted(), counted());
+        let (mut one, mut two) = (pin!(inbox.take()), pin!(inbox.take()));
+        assert!(
+            one.as_mut()
+                .poll(&mut Context::from_waker(&w1))
+                .is_pending()
+        );
+        assert!(
+            two.as_mut()
+                .poll(&mut Context::from_waker(&w2))
+                .is_pending()
+        );
+        assert!(inbox.poll_ready(&mut Context::from_waker(&w3)).is_pending());
+        let woken = || [&first, &second, &hand].map(|count| count.0.load(Ordering::SeqCst));
+
+        sender.put([arrived(1)]);
+        assert_eq!(woken(), [0, 1, 1]);
+        sender.put([arrived(2)]);
+
+        assert_eq!(woken(), [1, 1, 1]);
+        let taken = |poll: Poll<Option<Arrived>>| matches!(poll, Poll::Ready(Some(_)));
+        assert!(taken(two.as_mut().poll(&mut Context::from_waker(&w2))));
+        assert!(taken(one.as_mut().poll(&mut Context::from_waker(&w1))));
+    }
+
+    #[test]
+    fn who_is_woken_and_gone_hands_the_waking_on() {
+        let (sender, inbox) = Inbox::new();
+        let ((first, w1), (_, w2)) = (counted(), counted());
+        let mut one = pin!(inbox.take());
+        let mut two = Box::pin(inbox.take());
+        assert!(
+            one.as_mut()
+                .poll(&mut Context::from_waker(&w1))
+                .is_pending()
+        );
+        assert!(
+            two.as_mut()
+                .poll(&mut Context::from_waker(&w2))
+                .is_pending()
+        );
+
+        sender.put([arrived(1)]);
+        drop(two);
+
+        assert_eq!(first.0.load(Ordering::SeqCst), 1);
+        drop(sender);
+        assert!(matches!(
+            one.as_mut().poll(&mut Context::from_waker(&w1)),
+            Poll::Ready(Some(_))
+        ));
+        assert!(inbox.is_over());
     }
 }
