@@ -144,6 +144,22 @@ describe.skipIf(!hasBroker())("RabbitMQ", () => {
     expect(await app.deadLetters.broker()).toEqual([]);
   });
 
+  test("K05 a refusal with data that is no JSON is a refusal without", async () => {
+    const warned: string[] = [];
+    const warn = (_: unknown, message: string): void => void warned.push(message);
+    const app = new VirtualHost().app("shop", { logger: { warn } as never });
+    app.commandHandler(PlaceOrder, () => {
+      throw new Reject("out of stock", { stock: 2n });
+    });
+    await app.start();
+
+    const error = await app.dispatch(place(), { timeoutMs: 5_000 }).catch((e: unknown) => e);
+
+    expect(error).toBeInstanceOf(RejectedError);
+    expect((error as RejectedError).details).toMatchObject({ reason: "out of stock" });
+    expect(warned).toEqual(["shop.orders.place_order: the data of a refusal is no JSON"]);
+  });
+
   test("K06 K15 one failing handler of three is retried alone", async () => {
     const app = new VirtualHost().app();
     const calls: string[] = [];

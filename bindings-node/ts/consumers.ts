@@ -264,6 +264,16 @@ export class Consumers {
     }
   }
 
+  /** Facts that JSON cannot hold are left out; the message is refused all the same. */
+  #refusalOf({ route }: Lane, { data }: Reject): string {
+    try {
+      return encodeValue("the refusal", data);
+    } catch (error) {
+      this.#host.warn(`${route.fullName}: the data of a refusal is no JSON`, error);
+      return "null";
+    }
+  }
+
   readonly #flush = (): void => {
     if (this.#done.length > 0) {
       this.#native.done(this.#done);
@@ -282,7 +292,7 @@ export class Consumers {
     const now = this.#micros();
     this.#bury(lane, () => {
       if (error instanceof Reject) {
-        this.#native.rejected(ticket, error.message, encodeValue("the refusal", error.data));
+        this.#native.rejected(ticket, error.message, this.#refusalOf(lane, error));
         return null;
       }
       if (error instanceof RetryAfter) {
