@@ -115,6 +115,25 @@ async def test_a_synchronous_handler_may_wait_for_another(host: Host) -> None:
         assert await app.dispatch(ORDER) == 7
 
 
+async def test_a_synchronous_handler_that_exits_fails_and_the_next_is_called(
+    host: Host,
+) -> None:
+    seen: list[str] = []
+    app = host.app()
+
+    @app.event_handler(OrderPlaced, max_retries=0)
+    def note(event: OrderPlaced) -> None:
+        seen.append(event.order_id)
+        if event.order_id == "exits":
+            # As an argument parser does.
+            raise SystemExit(2)
+
+    async with app:
+        await app.publish(OrderPlaced(order_id="exits"))
+        await app.publish(OrderPlaced(order_id="next"))
+        await eventually(lambda: seen == ["exits", "next"])
+
+
 async def test_a_synchronous_handlers_failures_are_retried(host: Host) -> None:
     app, letters = host.app(), asyncio.Queue[Any]()
     calls: list[int] = []

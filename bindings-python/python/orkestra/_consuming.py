@@ -314,13 +314,11 @@ class Threads(Crew):
                     result = handler(call.message)
                 if inspect.isawaitable(result):
                     result = self._on_loop(_await(result))
-            except Exception as error:
-                # Here, where it was entered.
+            except BaseException as error:
+                # Also SystemExit, and a panic of native code: no other thread comes.
+                # It is left here, where it was entered.
                 call.leave()
                 self._on_loop(self._failed(call, error))
-            except BaseException:
-                consumer.give_back(call)
-                raise
             else:
                 try:
                     done(call, result)

@@ -345,7 +345,9 @@ class Orkestra(Deliveries, Registrar):
                 await self._start_following()
         except BaseException:
             await self._stop_taking()
-            self._status = "new"
+            if self._status == "running":
+                # Not if it was closed meanwhile.
+                self._status = "new"
             raise
         return self
 
