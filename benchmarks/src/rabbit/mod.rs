@@ -3,6 +3,8 @@
 mod bare;
 mod lapin_plain;
 mod latency;
+mod ours;
+mod recovery;
 mod throughput;
 mod wire;
 
@@ -28,6 +30,10 @@ pub(crate) fn measure(words: &[&str]) -> Outcome {
         ["send", "lapin", kind] => runtime.block_on(lapin_plain::send(kind)),
         ["consume", "bare", kind] => runtime.block_on(throughput::consume(kind)),
         ["consume", "lapin", kind] => runtime.block_on(lapin_plain::consume(kind)),
+        ["send", "orkestra", kind] => runtime.block_on(ours::send(kind)),
+        ["consume", "orkestra", kind] => runtime.block_on(ours::consume(kind)),
+        ["latency", "orkestra", kind] => runtime.block_on(ours::latency(kind)),
+        ["recovery", event] => runtime.block_on(recovery::measure(event)),
         ["latency", "bare", kind] => runtime.block_on(latency::bare(kind)),
         _ => Err(format!("no measurement is called `rabbit {}`", words.join(" ")).into()),
     }
