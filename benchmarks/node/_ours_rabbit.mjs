@@ -25,7 +25,7 @@ export function appFor(type) {
 
 /** Runs `use` with the commands' queues declared, by an app that has their handlers; then deletes the queues. */
 export async function declared(type, use) {
-  const queues = ["orkestra.cmd.bench.place_order", "orkestra.cmd.bench.price_order"];
+  const queues = ["orkestra.cmd.place_order", "orkestra.cmd.price_order"];
   await remove(...queues);
   const app = appFor(type);
   app.commandHandler(PlaceOrder, async (_command) => {});

@@ -13,7 +13,7 @@ from orkestra import Command, Orkestra
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-QUEUES = ("orkestra.cmd.bench.place_order", "orkestra.cmd.bench.price_order")
+QUEUES = ("orkestra.cmd.place_order", "orkestra.cmd.price_order")
 
 
 class PlaceOrder(Command[None], name="Bench.PlaceOrder"):

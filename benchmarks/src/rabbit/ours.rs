@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{Figure, Outcome, timing::Stopwatch};
 
-pub(super) const QUEUE: &str = "orkestra.cmd.bench.place_order";
+pub(super) const QUEUE: &str = "orkestra.cmd.place_order";
 
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct PlaceOrder {
