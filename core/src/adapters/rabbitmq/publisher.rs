@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{
+    FutureExt, StreamExt,
     future::{Either, select},
+    stream::FuturesUnordered,
     task::AtomicWaker,
 };
 use lapin::{
@@ -255,6 +257,8 @@ pub(super) async fn run(core: Arc<Core>) {
             channel: Arc::new(channel),
             window,
             in_flight: VecDeque::new(),
+            first: 0,
+            confirming: FuturesUnordered::new(),
             again: std::mem::take(&mut again),
             returned: Vec::new(),
             declaring: None,
@@ -434,19 +438,15 @@ impl Item {
     }
 }
 
-type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+/// The number of a message on its channel and what the broker said of it.
+type Confirming = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send>>;
 
 struct InFlight {
     /// `None` when who asked has been told that it took too long.
     item: Option<Item>,
     mandatory: bool,
-    state: State,
-}
-
-enum State {
-    Waiting(Confirming),
-    /// Settled; whether the broker took it.
-    Settled(bool),
+    /// Once the broker has said so: whether it took it.
+    taken: Option<bool>,
 }
 
 /// One channel's life.
@@ -455,7 +455,12 @@ struct Session<'a> {
     live: Arc<Live>,
     channel: Arc<Channel>,
     window: usize,
+    /// In the order in which they were published.
     in_flight: VecDeque<InFlight>,
+    /// The number of the first in flight.
+    first: u64,
+    /// Those that the broker has said nothing of. Only the ones that were woken are polled: with many in flight, polling each costs more than all else.
+    confirming: FuturesUnordered<Confirming>,
     /// Of the last channel, to be published first.
     again: VecDeque<Item>,
     /// Ids and keys of messages that came back. lapin hands them out with any confirm, not with their own.
@@ -552,7 +557,8 @@ impl Session<'_> {
         item.tries = item.tries.saturating_add(1);
         let (exchange, key, properties, body, mandatory) = item.parts(self.core);
         let channel = Arc::clone(&self.channel);
-        let mut confirming: Confirming = Box::pin(async move {
+        let number = self.first + self.in_flight.len() as u64;
+        let publishing = async move {
             let options = BasicPublishOptions {
                 mandatory,
                 immediate: false,
@@ -561,28 +567,22 @@ impl Session<'_> {
                 .basic_publish(exchange, key, options, &body, properties)
                 .await?
                 .await
-        });
-        // The first poll publishes; it can only be pending, or fail.
-        let polled = confirming.as_mut().poll(context);
+        };
+        // The first poll publishes, so it is done here: those in the set are polled in any order.
+        let mut confirming: Confirming = Box::pin(publishing.map(move |outcome| (number, outcome)));
         self.in_flight.push_back(InFlight {
             item: Some(item),
             mandatory,
-            state: State::Waiting(confirming),
+            taken: None,
         });
-        match polled {
-            Poll::Pending => Ok(()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(confirmation)) => {
-                let settled = self.settled(confirmation);
-                if let Some(last) = self.in_flight.back_mut() {
-                    last.state = State::Settled(settled);
-                }
-                Ok(())
-            }
+        match confirming.as_mut().poll(context) {
+            Poll::Pending => self.confirming.push(confirming),
+            Poll::Ready((number, confirmation)) => self.settled(number, confirmation?),
         }
+        Ok(())
     }
 
-    fn settled(&mut self, confirmation: Confirmation) -> bool {
+    fn settled(&mut self, number: u64, confirmation: Confirmation) {
         let taken = confirmation.is_ack();
         if let Some(message) = confirmation.take_message() {
             let id = message.properties.message_id();
@@ -591,56 +591,37 @@ impl Session<'_> {
                 message.routing_key.to_string(),
             ));
         }
-        taken
+        let at = usize::try_from(number - self.first);
+        if let Some(one) = at.ok().and_then(|at| self.in_flight.get_mut(at)) {
+            one.taken = Some(taken);
+        }
     }
 
-    /// Polls the front of what is on its way; true if something was confirmed.
+    /// Takes note of what the broker has said; true if something was confirmed.
+    ///
+    /// A message that came back is handed to the first that is confirmed with it, so it is here before the last of them is.
     fn confirm(&mut self, context: &mut Context<'_>) -> lapin::Result<bool> {
-        let mut ready = 0;
-        let mut any_mandatory = false;
-        for at in 0..self.in_flight.len() {
-            if !self.poll_one(at, context)? {
-                break;
-            }
-            ready += 1;
-            any_mandatory |= self.in_flight[at].mandatory;
+        while let Poll::Ready(Some((number, confirmation))) =
+            self.confirming.poll_next_unpin(context)
+        {
+            self.settled(number, confirmation?);
         }
-        if ready == 0 {
-            return Ok(false);
-        }
-        if any_mandatory {
-            // What came back may have been handed to any of them.
-            for at in ready..self.in_flight.len() {
-                self.poll_one(at, context)?;
-            }
-        }
-        for _ in 0..ready {
-            if let Some(one) = self.in_flight.pop_front() {
-                self.finish(one);
-            }
+        let mut some = false;
+        while let Some(InFlight { taken: Some(_), .. }) = self.in_flight.front()
+            && let Some(one) = self.in_flight.pop_front()
+        {
+            self.first += 1;
+            self.finish(one);
+            some = true;
         }
         if self.in_flight.is_empty() {
             self.returned.clear();
         }
-        Ok(true)
-    }
-
-    fn poll_one(&mut self, at: usize, context: &mut Context<'_>) -> lapin::Result<bool> {
-        let State::Waiting(confirming) = &mut self.in_flight[at].state else {
-            return Ok(true);
-        };
-        match confirming.as_mut().poll(context) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(confirmation) => {
-                let settled = self.settled(confirmation?);
-                self.in_flight[at].state = State::Settled(settled);
-                Ok(true)
-            }
-        }
+        Ok(some)
     }
 
     fn finish(&mut self, one: InFlight) {
-        let taken = matches!(one.state, State::Settled(true));
+        let taken = one.taken == Some(true);
         let back = if one.mandatory && !self.returned.is_empty() {
             self.take_returned(&one)
         } else {
@@ -709,9 +690,9 @@ impl Session<'_> {
         let mut items = VecDeque::new();
         for one in self.in_flight {
             let Some(item) = one.item else { continue };
-            match one.state {
+            match one.taken {
                 // Known to have been taken; whether it came back is not.
-                State::Settled(true) if !one.mandatory => item.done.tell(Ok(())),
+                Some(true) if !one.mandatory => item.done.tell(Ok(())),
                 _ => items.push_back(item),
             }
         }
