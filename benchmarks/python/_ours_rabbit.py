@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 QUEUES = ("orkestra.cmd.place_order", "orkestra.cmd.price_order")
 
 
-class PlaceOrder(Command[None], name="Bench.PlaceOrder"):
+class PlaceOrder(Command[None], type_name="Bench.PlaceOrder"):
     """A command that nobody waits for."""
 
     order_id: str
@@ -25,7 +25,7 @@ class PlaceOrder(Command[None], name="Bench.PlaceOrder"):
     notes: str = ""
 
 
-class PriceOrder(Command[str], name="Bench.PriceOrder"):
+class PriceOrder(Command[str], type_name="Bench.PriceOrder"):
     """A command that is answered."""
 
     order_id: str
