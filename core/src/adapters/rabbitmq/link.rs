@@ -192,11 +192,11 @@ impl Link {
         });
     }
 
-    /// How long to wait before the next attempt: a twentieth of the time without a connection, 20 ms to 2 s, with jitter. So a broker that was away
-    /// shortly is back within its absence's twentieth, and one that is away for long is not stormed.
+    /// How long to wait before the next attempt: a fiftieth of the time without a connection, 20 ms to 2 s, with jitter. So a broker that was away
+    /// for the few seconds of a restart is found again within a tenth of a second, and one that is away for long is not stormed.
     pub(super) fn delay(&self) -> Duration {
         let lost_at = *self.state.lock().lost_at.get_or_insert_with(Instant::now);
-        let delay = (lost_at.elapsed() / 20).clamp(FIRST_DELAY, LONGEST_DELAY);
+        let delay = (lost_at.elapsed() / 50).clamp(FIRST_DELAY, LONGEST_DELAY);
         let mut byte = [0_u8; 1];
         // Without randomness there is no jitter.
         let _ = getrandom::fill(&mut byte);
