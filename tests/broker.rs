@@ -145,6 +145,12 @@ impl Node {
         format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
     }
 
+    /// An empty virtual host of that name; its URL.
+    pub fn virtual_host(&self, name: &str) -> String {
+        script(&["vhost"], self.folder.path(), &[name]);
+        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.port)
+    }
+
     /// Returns when it accepts connections.
     pub fn start(&self) {
         let (port, owner) = (self.port.to_string(), std::process::id().to_string());
