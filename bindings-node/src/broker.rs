@@ -101,11 +101,21 @@ impl NodeStores {
         Ok(tasks.collect())
     }
 
-    /// How the broker is, JSON; nothing without one, or before it is opened.
+    /// How the broker and the relay are, JSON: `{bus, relay}`, nothing for what there is not.
     #[napi]
-    pub fn bus_health(&self) -> Option<String> {
-        let broker = self.broker().ok()?;
-        Some(health_json(&broker.health()).to_string())
+    pub fn bus_health(&self) -> String {
+        let services = self.services().ok();
+        let broker = services
+            .as_ref()
+            .and_then(|services| services.broker.as_ref());
+        let bus = match broker {
+            Some(broker) => Some(broker.health()),
+            // Not opened yet.
+            None => self.has_broker().then(BusHealth::default),
+        };
+        let relay = services.and_then(|services| services.relay_health());
+        let relay = relay.map(|relay| json!({ "position": relay.position, "error": relay.error }));
+        json!({ "bus": bus.as_ref().map(health_json), "relay": relay }).to_string()
     }
 
     /// Stops delivering; what is in hand can still be settled.

@@ -39,6 +39,7 @@ import type {
   Selected,
   Start,
 } from "./handlers.js";
+import { examine, type Health } from "./health.js";
 import { LogFollower } from "./log.js";
 import {
   type AnyCommandType,
@@ -57,13 +58,7 @@ import type { Row } from "./recorded.js";
 import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import type { Call, Route } from "./route.js";
-import {
-  type BusHealth,
-  type Health,
-  isWell,
-  type Logger,
-  type OrkestraOptions,
-} from "./settings.js";
+import type { Logger, OrkestraOptions } from "./settings.js";
 import { either, ToldToEnd } from "./signals.js";
 import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
@@ -98,6 +93,7 @@ export class Orkestra {
   readonly #bus: Bus;
   readonly #storeHost: StoreHost;
   readonly #named: boolean;
+  readonly #hasBroker: boolean;
   readonly #closeTimeoutMs: number;
   readonly #logger: Logger | undefined;
   readonly #readers = new Map<Route, { readonly start: Start; readonly poison: Poison }>();
@@ -135,6 +131,7 @@ export class Orkestra {
     this.#registry = new Registry(name, options.appPrefix);
     this.#stores = attempt(() => new native.Stores(this.#bridge.native, settings));
     this.#named = !this.#stores.memoryOnly;
+    this.#hasBroker = this.#stores.hasBroker;
     this.#deliveries = new Deliveries({
       origin: this.#origin,
       registry: this.#registry,
@@ -156,7 +153,7 @@ export class Orkestra {
       deliveries: this.#deliveries,
       sender,
       ambient: context === "async",
-      broker: this.#stores.hasBroker ? broker : undefined,
+      broker: this.#hasBroker ? broker : undefined,
       guard: (cause) => this.#guardSending(cause),
     });
     this.#storeHost = {
@@ -411,28 +408,15 @@ export class Orkestra {
   }
 
   /** How the app is. Never rejects. */
-  async health(): Promise<Health> {
-    const readers = this.#followers.map(({ state }) => state);
-    let head: number | null = null;
-    let deadLetters = 0;
-    let error: string | null = null;
-    try {
-      head = await this.store.head();
-      deadLetters = (await this.deadLetters.list({ status: "dead", limit: 1 })).total;
-    } catch (problem) {
-      error = problem instanceof Error ? problem.message : String(problem);
-    }
-    const reading = readers.every(({ running, stopped }) => running && stopped === null);
-    const bus = this.#busHealth();
-    const ok = this.#status === "running" && error === null && reading && isWell(bus);
-    return { ok, app: this.name, status: this.#status, error, head, readers, deadLetters, bus };
-  }
-
-  #busHealth(): BusHealth | null {
-    if (!this.#stores.hasBroker) return null;
-    const text = this.#stores.busHealth();
-    if (text === null) return { connected: false, blocked: null, error: null, consumers: [] };
-    return JSON.parse(text) as BusHealth;
+  health(): Promise<Health> {
+    return examine({
+      app: this.name,
+      status: this.#status,
+      readers: this.#followers.map(({ state }) => state),
+      store: this.store,
+      deadLetters: this.deadLetters,
+      stores: this.#stores,
+    });
   }
 
   // Life.
@@ -489,7 +473,7 @@ export class Orkestra {
       warn: (message: string, error: unknown) => this.#warn(message, error),
       undecodable: (route: Route, row: Row, error: unknown) => this.#undecodable(route, row, error),
     };
-    if (this.#stores.hasBroker) {
+    if (this.#hasBroker) {
       this.#consumers = new Consumers(host);
       await this.#consumers.start();
       await this.#bridge.run(() => this.#stores.startRelay(this.#registry.native));
@@ -601,7 +585,7 @@ export class Orkestra {
 
   /** With a broker one may send before the app has started; while it closes, only what is under way may. */
   #guardSending(cause: Context | undefined): void {
-    if (!this.#stores.hasBroker) {
+    if (!this.#hasBroker) {
       this.#guard();
       return;
     }
@@ -634,7 +618,7 @@ export class Orkestra {
   #nameOf(handler: unknown): string {
     const handlers = this.#registry.routes.length;
     if (this.#named) {
-      const what = this.#stores.hasBroker ? "the broker" : "the store";
+      const what = this.#hasBroker ? "the broker" : "the store";
       const reason = `it has no name: ${what} outlives this process, so its place needs one`;
       const about = "an event handler";
       throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });

@@ -47,10 +47,12 @@ interface Parcel extends Waiting {
 /** Sends messages through the app's broker. */
 export class Broker {
   readonly #host: BrokerHost;
+  readonly #maxBytes: number;
   #batch: Parcel[] = [];
 
   constructor(host: BrokerHost) {
     this.#host = host;
+    this.#maxBytes = host.stores.maxPayloadBytes;
   }
 
   /** Ends when the broker has the message. */
@@ -87,8 +89,7 @@ export class Broker {
     reject: (error: Error) => void,
   ): Parcel {
     const { model, message, stamp, maxRetries } = outgoing;
-    const { stores } = this.#host;
-    const body = encodeMessage(message, model, stamp, stores.maxPayloadBytes);
+    const body = encodeMessage(message, model, stamp, this.#maxBytes);
     const retries = maxRetries === undefined ? "" : `"max_retries":${maxRetries},`;
     const json = `{"kind":"${model.kind}",${how}${retries}"message":${body}}`;
     const parcel: Parcel = {

@@ -287,12 +287,13 @@ function encoded(kind: string, { type, version, stamp, data, attempts }: Encodin
     id: Metadata.idOf(stamp),
     type,
     version,
-    metadata: Metadata.encode(stamp),
     occurred_at: Metadata.micros(stamp),
     attempts,
     status: "failed",
   });
-  return attempt(() => native.encodeMessage(kind, `${facts.slice(0, -1)},"data":${data}}`));
+  const metadata = Metadata.encode(stamp);
+  const json = `${facts.slice(0, -1)},"metadata":${metadata},"data":${data}}`;
+  return attempt(() => native.encodeMessage(kind, json));
 }
 
 /** Whether a handler returned something to wait for. */

@@ -122,6 +122,7 @@ export {
   type Start,
   type TopicSelector,
 } from "./handlers.js";
+export type { BusHealth, ConsumerHealth, Health, RelayHealth } from "./health.js";
 export type { ReaderState } from "./log.js";
 export {
   type AnyCommandType,
@@ -150,7 +151,7 @@ export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
 export type { RecordedEvent } from "./recorded.js";
 export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
 export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";
-export type { BusHealth, ConsumerHealth, Health, Logger, OrkestraOptions } from "./settings.js";
+export type { Logger, OrkestraOptions } from "./settings.js";
 export type {
   Append,
   Appended,

@@ -61,7 +61,7 @@ export interface NativeStores {
   takeBackDeadLetter(id: string, body: string): Started;
   discardDeadLetter(id: string): Started;
   send(registry: NativeRegistry, json: string): number[];
-  busHealth(): string | null;
+  busHealth(): string;
   pauseBus(): Started;
   startRelay(registry: NativeRegistry): Started;
   requeueOverBus(registry: NativeRegistry, letter: string, nowMicros: number): Started;

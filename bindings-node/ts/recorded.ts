@@ -114,5 +114,5 @@ export function encodeMessage(
   const data = encodePayload(model.typeName, payloadOf(message), maxBytes);
   const id = Metadata.idOf(stamp);
   const micros = Metadata.micros(stamp);
-  return `{"id":"${id}","type":"${model.typeName}","version":${model.version},"data":${data},"metadata":${JSON.stringify(Metadata.encode(stamp))},"occurred_at":${micros}}`;
+  return `{"id":"${id}","type":"${model.typeName}","version":${model.version},"data":${data},"metadata":${Metadata.encode(stamp)},"occurred_at":${micros}}`;
 }

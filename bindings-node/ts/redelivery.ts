@@ -34,6 +34,7 @@ interface DecodedMessage {
   readonly data: PayloadObject;
   readonly metadata: WireMetadata;
   readonly occurred_at?: string;
+  readonly max_retries?: number | null;
 }
 
 /** What became of a letter: handled or refused, given up again, or on its way over the broker. */
@@ -64,7 +65,7 @@ export class Redelivery {
       throw refusal(letter, "this app has no such handler");
     }
     if (payload === undefined) return undefined;
-    const { id, version = 1, metadata, occurred_at } = this.#decode(letter);
+    const { id, version = 1, metadata, occurred_at, max_retries } = this.#decode(letter);
     const model = registry.lookup(letter.type);
     const stamp = Metadata.read(id, metadata);
     const checked = model?.decode(payload as PayloadObject, stamp) ?? payload;
@@ -73,12 +74,11 @@ export class Redelivery {
       id,
       type: letter.type,
       version: model?.version ?? version,
-      metadata: Metadata.encode(stamp),
       occurred_at: Math.round(millisOf(occurred_at ?? metadata.issued_at) * 1000),
+      max_retries,
     });
-    return attempt(() =>
-      native.encodeMessage(letter.kind, `${facts.slice(0, -1)},"data":${data}}`),
-    );
+    const json = `${facts.slice(0, -1)},"metadata":${Metadata.encode(stamp)},"data":${data}}`;
+    return attempt(() => native.encodeMessage(letter.kind, json));
   }
 
   /** Delivers the message to its handler alone; over a broker it is put into the handler's queue. `before` is the body that the letter had. */

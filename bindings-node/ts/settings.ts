@@ -1,10 +1,9 @@
 /**
- * How an app is set up, and how it is.
+ * How an app is set up.
  *
  * @packageDocumentation
  */
 import type { Clock, IdSource } from "./clock.js";
-import type { ReaderState } from "./log.js";
 
 /** Where warnings go: any pino-like logger. */
 export interface Logger {
@@ -38,51 +37,4 @@ export interface OrkestraOptions {
   readonly ids?: IdSource;
   /** Where the `ORKESTRA_…` variables are read. Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-}
-
-/** How an app is. */
-export interface Health {
-  /** Whether it runs, its store answers, every reader reads and every consumer consumes. */
-  readonly ok: boolean;
-  /** The app's name. */
-  readonly app: string;
-  readonly status: "new" | "running" | "closed";
-  /** What the store says when it does not answer, `null` when it does. */
-  readonly error: string | null;
-  /** The position of the last event in the store. */
-  readonly head: number | null;
-  /** The handlers' readers of the log. */
-  readonly readers: readonly ReaderState[];
-  /** Dead letters that wait for somebody. */
-  readonly deadLetters: number;
-  /** How the broker is, `null` without one. */
-  readonly bus: BusHealth | null;
-}
-
-/** How the bus between processes is. */
-export interface BusHealth {
-  /** Whether there is a connection now; a bus that nobody has used yet has none. */
-  readonly connected: boolean;
-  /** Why the broker takes no messages now, for example a memory alarm. */
-  readonly blocked: string | null;
-  /** The last connection error, while there is no connection. */
-  readonly error: string | null;
-  /** Each handler's consumer. */
-  readonly consumers: readonly ConsumerHealth[];
-}
-
-/** How one handler's consumer is. */
-export interface ConsumerHealth {
-  /** Full name of the handler. */
-  readonly handler: string;
-  readonly queue: string;
-  /** Whether the broker delivers to it now. */
-  readonly consuming: boolean;
-  /** The last error, while it is not consuming. */
-  readonly error: string | null;
-}
-
-/** Whether a bus that is in use works. */
-export function isWell(bus: BusHealth | null): boolean {
-  return bus === null || (bus.connected && bus.consumers.every(({ consuming }) => consuming));
 }
