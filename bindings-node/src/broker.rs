@@ -12,7 +12,7 @@ use orkestra::{
         CommandStatus,
         wire::{self, Decoded},
     },
-    outbox::{RELAY, RelayOptions, Topics},
+    outbox::{RelayOptions, Topics},
     ports::{BusError, BusHealth, HandlerAddress, Outgoing, TraceContext},
     registry::Registry,
     topic::topic_for,
@@ -139,8 +139,7 @@ impl NodeStores {
         })
     }
 
-    /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. Ends with text if the entry is gone
-    /// by that. `now` is in microseconds.
+    /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. `now` is in microseconds.
     #[napi]
     pub fn requeue_over_bus(
         &self,
@@ -149,23 +148,11 @@ impl NodeStores {
         now: i64,
     ) -> napi::Result<Started> {
         let broker = self.broker()?;
-        let store = self.services()?.dead_letters;
         let requeued = Requeued::read(&letter, &registry.inner, Timestamp::from_micros(now))?;
-        let durable = self.is_durable();
         self.spawner.start(async move {
             let Requeued { id, to, message } = requeued;
-            if to.handler == RELAY {
-                // It was the relay that gave it up: nobody has got it yet.
-                broker.send(message).await?;
-                store.discard(id).await?;
-                return Ok(Some(String::new()));
-            }
-            broker.requeue(to, message, durable.then_some(id)).await?;
-            if !durable {
-                // Nobody would remove it.
-                store.discard(id).await?;
-            }
-            Ok::<_, Error>(None)
+            broker.requeue(to, message, Some(id)).await?;
+            Ok::<_, BusError>(None)
         })
     }
 

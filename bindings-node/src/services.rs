@@ -12,7 +12,7 @@ use std::{
 
 use napi_derive::napi;
 use orkestra::{
-    AppError, Backend, Error, Plan, Services, Settings,
+    AppError, Error, Plan, Services, Settings,
     broker::Broker,
     code::Cause,
     ports::{BusError, StoreError},
@@ -111,11 +111,6 @@ impl NodeStores {
     pub(crate) fn broker(&self) -> napi::Result<Broker> {
         let broker = self.services()?.broker;
         broker.ok_or_else(|| throw(&BusError::Closed {}))
-    }
-
-    /// Whether dead letters outlive the process.
-    pub(crate) fn is_durable(&self) -> bool {
-        *self.plan.state.as_ref().unwrap_or(&self.plan.store) != Backend::Memory
     }
 
     /// The opened adapters.

@@ -25,7 +25,6 @@ import {
   InvalidAggregateError,
   InvalidHandlerError,
   InvalidSettingError,
-  NotCaughtUpError,
   NotStartedError,
 } from "./errors.js";
 import type {
@@ -59,9 +58,9 @@ import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import type { Call, Route } from "./route.js";
 import type { Logger, OrkestraOptions } from "./settings.js";
-import { either, ToldToEnd } from "./signals.js";
+import { ToldToEnd } from "./signals.js";
 import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
-import { type SubscribeOptions, Subscription } from "./subscription.js";
+import { caughtUp, type SubscribeOptions, Subscription } from "./subscription.js";
 
 type Status = "new" | "running" | "closed";
 
@@ -384,21 +383,8 @@ export class Orkestra {
     const route = this.#registry.routes.find((other) => other.name === name);
     const reader = route?.fullName ?? name;
     const halted = this.#followers.find(({ state }) => state.name === reader)?.halted;
-    const late = new AbortController();
-    const over = new AbortController();
-    const limit = this.#origin.clock.sleep(timeoutMs, over.signal).then(() => late.abort());
-    const signal = halted === undefined ? late.signal : either(late.signal, halted);
-    await this.#bridge.run(() => this.#stores.caughtUp(reader, position), { signal });
-    const { aborted } = signal;
-    over.abort();
-    await limit;
-    if (!aborted) return;
-    halted?.throwIfAborted();
-    const seconds = timeoutMs / 1000;
-    throw new NotCaughtUpError(
-      `subscription ${reader} did not reach position ${position} within ${seconds} s`,
-      { name: reader, position, seconds },
-    );
+    const host = { ...this.#subscriptionHost(), clock: this.#origin.clock };
+    await caughtUp(host, reader, position, timeoutMs, halted);
   }
 
   /** The topic of a definition, a message or a type name. */
@@ -616,16 +602,11 @@ export class Orkestra {
   }
 
   #nameOf(handler: unknown): string {
-    const handlers = this.#registry.routes.length;
-    if (this.#named) {
-      const what = this.#hasBroker ? "the broker" : "the store";
-      const reason = `it has no name: ${what} outlives this process, so its place needs one`;
-      const about = "an event handler";
-      throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
-    }
-    const name = typeof handler === "function" ? handler.name : "";
-    const taken = this.#registry.routes.some((route) => route.name === name);
-    return /^\w+$/.test(name) && !taken ? name : `handler_${handlers + 1}`;
+    if (!this.#named) return this.#registry.nameFor(handler);
+    const what = this.#hasBroker ? "the broker" : "the store";
+    const reason = `it has no name: ${what} outlives this process, so its place needs one`;
+    const about = "an event handler";
+    throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
   }
 
   #warn(message: string, error: unknown): void {

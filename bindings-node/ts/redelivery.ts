@@ -88,8 +88,8 @@ export class Redelivery {
       const now = Math.round(clock.now() * 1000);
       try {
         const json = JSON.stringify(letter);
-        const gone = await bridge.run(() => stores.requeueOverBus(registry.native, json, now));
-        return gone === null ? "queued" : "gone";
+        await bridge.run(() => stores.requeueOverBus(registry.native, json, now));
+        return "queued";
       } catch (error) {
         await bridge.run(() => stores.takeBackDeadLetter(letter.id, before));
         throw error;

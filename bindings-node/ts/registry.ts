@@ -171,6 +171,13 @@ export class Registry {
     return attempt(() => this.native.topicFor(typeName));
   }
 
+  /** A free name for an event handler that has none: the function's own, or a number. */
+  nameFor(handler: unknown): string {
+    const name = typeof handler === "function" ? handler.name : "";
+    const taken = this.#routes.some((route) => route.name === name);
+    return /^\w+$/.test(name) && !taken ? name : `handler_${this.#routes.length + 1}`;
+  }
+
   /** The handler of that full name. */
   routeNamed(fullName: string): Route | undefined {
     return this.#routes.find((route) => route.fullName === fullName);

@@ -4,6 +4,8 @@
  * @packageDocumentation
  */
 import type { Bridge } from "./bridge.js";
+import type { Clock } from "./clock.js";
+import { NotCaughtUpError } from "./errors.js";
 import type { Start } from "./handlers.js";
 import { attempt, type NativeStores, type NativeSubscription, native } from "./native.js";
 import { type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
@@ -160,4 +162,33 @@ export class LogReader {
     });
     return text === null ? undefined : (JSON.parse(text) as { position: number; events: Row[] });
   }
+}
+
+/**
+ * Waits until the subscription `name` has finished `position`, or `halted` is aborted.
+ *
+ * @throws {NotCaughtUpError} if it does not get there in `timeoutMs` milliseconds.
+ */
+export async function caughtUp(
+  host: SubscriptionHost & { readonly clock: Clock },
+  name: string,
+  position: number,
+  timeoutMs: number,
+  halted: AbortSignal | undefined,
+): Promise<void> {
+  const late = new AbortController();
+  const over = new AbortController();
+  const limit = host.clock.sleep(timeoutMs, over.signal).then(() => late.abort());
+  const signal = halted === undefined ? late.signal : either(late.signal, halted);
+  await host.bridge.run(() => host.stores.caughtUp(name, position), { signal });
+  const { aborted } = signal;
+  over.abort();
+  await limit;
+  if (!aborted) return;
+  halted?.throwIfAborted();
+  const seconds = timeoutMs / 1000;
+  throw new NotCaughtUpError(
+    `subscription ${name} did not reach position ${position} within ${seconds} s`,
+    { name, position, seconds },
+  );
 }
