@@ -121,14 +121,23 @@ class Tasks(Crew):
 
     def _send_scout(self) -> None:
         """Has somebody look out for messages, if a worker is left for it."""
-        if self._idle:
+        if self._call_idle():
             self._scouting = True
-            self._idle.popleft().set_result(None)
         elif len(self._tasks) < self._size and not self._consumer.is_stopped:
             self._scouting = True
             task = self._loop.create_task(self._work(), name=self._route.name)
             self._tasks.add(task)
             task.add_done_callback(self._gone)
+
+    def _call_idle(self) -> bool:
+        """Calls a worker that waits for being needed, if there is one."""
+        while self._idle:
+            called = self._idle.popleft()
+            # Unless somebody cancelled it.
+            if not called.done():
+                called.set_result(None)
+                return True
+        return False
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -211,15 +220,15 @@ class Tasks(Crew):
         self._scouting = False
         if not more:
             self._consumer.stop()
-            while self._idle:
-                self._idle.popleft().set_result(None)
+            while self._call_idle():
+                pass
         return more
 
     async def stop(self, timeout: float) -> None:
         """Finishes what is in hand, or gives it back when `timeout` is over."""
         self._consumer.stop()
-        while self._idle:
-            self._idle.popleft().set_result(None)
+        while self._call_idle():
+            pass
         tasks = set(self._tasks)
         if not tasks:
             return
