@@ -71,6 +71,28 @@ pub struct VirtualHost {
 }
 
 impl VirtualHost {
+    /// Where it is over TLS, and the folder of the certificates: `ca.pem`, `client.pem`, `client.key`.
+    pub fn over_tls(&self) -> (String, PathBuf) {
+        let (login, rest) = self.url.split_once('@').unwrap();
+        let (address, path) = rest.split_once('/').unwrap();
+        let (_, port) = address.rsplit_once(':').unwrap();
+        let port = port.parse::<u16>().unwrap() + 1;
+        let login = login.replace("amqp://", "amqps://");
+        let url = format!("{login}@localhost:{port}/{path}");
+        (url, self.folder.join("tls"))
+    }
+
+    /// The names that clients gave their connections to it.
+    pub fn connection_names(&self) -> String {
+        let names = format!(
+            "lists:flatten([binary_to_list(V) ++ \"; \" || C <- rabbit_connection_tracking:list(<<\"{}\">>), \
+             [{{client_properties, P}}] <- [rabbit_networking:connection_info(element(6, C), [client_properties])], \
+             {{<<\"connection_name\">>, _, V}} <- P]).",
+            self.name
+        );
+        script(&["eval"], &self.folder, &[&names])
+    }
+
     /// The broker closes every connection to it.
     pub fn close_connections(&self) {
         let close = format!(
@@ -88,6 +110,22 @@ impl VirtualHost {
             &self.folder,
             &["delete_queue", queue, "-p", &self.name],
         );
+    }
+
+    /// Takes a binding away.
+    pub fn unbind(&self, exchange: &str, queue: &str, key: &str) {
+        let resource = |kind, name| {
+            format!(
+                "rabbit_misc:r(<<\"{}\">>, {kind}, <<\"{name}\">>)",
+                self.name
+            )
+        };
+        let unbind = format!(
+            "rabbit_binding:remove({{binding, {}, <<\"{key}\">>, {}, []}}, <<\"a test\">>).",
+            resource("exchange", exchange),
+            resource("queue", queue),
+        );
+        script(&["eval"], &self.folder, &[&unbind]);
     }
 
     /// Publishes bytes that are no message of ours.

@@ -10,7 +10,7 @@ use orkestra::{
 use orkestra_tests::broker::{self, VirtualHost};
 use uuid::Uuid;
 
-use super::{close, done, event, events, next, open, within};
+use super::{close, done, event, events, holds, next, open, within};
 
 /// What processes one after another do with a message that kills whoever has it in hand; returns how many died, and which innocent ones were
 /// handled.
@@ -85,7 +85,7 @@ fn only_the_guilty_one_is_given_up(host: &VirtualHost, parameters: &str, deaths:
     handled.sort();
     assert_eq!(handled, innocent);
     assert_eq!(died, deaths);
-    assert_eq!(host.depth("orkestra.evt.shop.mail"), Some(0));
+    holds(host, "orkestra.evt.shop.mail", 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use orkestra::{
 };
 use orkestra_tests::broker;
 
-use super::{close, command, commands, done, event, events, next, open, text, within};
+use super::{close, command, commands, done, event, events, holds, next, open, text, within};
 
 #[test]
 fn a_command_goes_to_its_queue_and_is_done_with() {
@@ -42,7 +42,7 @@ fn a_command_goes_to_its_queue_and_is_done_with() {
     assert!(arrived.content.is_ok());
     done(arrived);
     close(&bus);
-    assert_eq!(host.depth("orkestra.cmd.orders.place_order"), Some(0));
+    holds(&host, "orkestra.cmd.orders.place_order", 0);
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn a_retry_comes_back_to_its_own_queue_with_what_is_known() {
     done(again);
     assert!(within(&other, Duration::from_millis(50)).is_none());
     close(&bus);
-    assert_eq!(host.depth("orkestra.evt.shop.mail"), Some(0));
-    assert_eq!(host.depth("orkestra.retry.100"), Some(0));
+    holds(&host, "orkestra.evt.shop.mail", 0);
+    holds(&host, "orkestra.retry.100", 0);
 }
 
 #[test]
@@ -213,5 +213,5 @@ fn a_lost_connection_comes_back_by_itself() {
     assert_eq!(topics, ["a", "b"]);
     assert!(within(&inbox, Duration::from_millis(50)).is_none());
     close(&bus);
-    assert_eq!(host.depth("orkestra.evt.shop.mail"), Some(0));
+    holds(&host, "orkestra.evt.shop.mail", 0);
 }

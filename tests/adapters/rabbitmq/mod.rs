@@ -14,8 +14,10 @@ macro_rules! host {
     };
 }
 
+mod connection;
 mod crash;
 mod delivery;
+mod letters;
 mod refusal;
 
 use std::{sync::Arc, time::Duration};
@@ -128,6 +130,31 @@ fn within(inbox: &Inbox, limit: Duration) -> Option<Arrived> {
 
 fn done(arrived: Arrived) {
     arrived.receipt.settle(Settlement::Done { reply: None });
+}
+
+/// Looks again until `found` finds something, ten seconds at most.
+fn eventually<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    let clock = SystemClock::default();
+    while clock.monotonic() < Duration::from_secs(10) {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("it never happened");
+}
+
+/// The queue has so many messages, as soon as the broker has counted them.
+fn holds(host: &VirtualHost, queue: &str, messages: u64) {
+    let mut depth = None;
+    let clock = SystemClock::default();
+    while clock.monotonic() < Duration::from_secs(10) {
+        depth = host.depth(queue);
+        if depth == Some(messages) {
+            return;
+        }
+    }
+    panic!("{queue} holds {depth:?}");
 }
 
 fn close(bus: &RabbitmqBus) {

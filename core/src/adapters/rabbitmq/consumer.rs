@@ -109,6 +109,10 @@ pub(super) async fn run(
                     deliveries,
                 );
                 let end = poll_fn(|context| session.poll(context)).await;
+                if let End::Drained = end {
+                    session.close().await;
+                    break;
+                }
                 session.forgive();
                 if began.elapsed() > STABLE {
                     failures = 0;

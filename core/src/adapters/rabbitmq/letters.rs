@@ -66,15 +66,21 @@ impl Reading {
     }
 }
 
-/// Dead letters of ours, at most `limit`.
+/// So many are looked at, at most.
+const LOOKED_AT: usize = 10_000;
+
+/// Dead letters of ours, at most `limit`. All that are there are looked at: a queue puts what comes back behind what nobody has looked at, so
+/// that only looking at all of them leaves their order as it is.
 pub(super) async fn look(core: Arc<Core>, limit: usize) -> Result<Vec<BrokerLetter>, BusError> {
     let mut reading = Reading::begin(&core).await?;
     let mut letters = Vec::new();
-    while letters.len() < limit {
+    for _ in 0..LOOKED_AT {
         let Some((_, letter)) = reading.next().await? else {
             break;
         };
-        letters.push(letter);
+        if letters.len() < limit {
+            letters.push(letter);
+        }
     }
     reading.end().await;
     Ok(letters)

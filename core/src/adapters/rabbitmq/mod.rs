@@ -65,7 +65,13 @@ const POLITE: Duration = Duration::from_secs(1);
 /// A bus over RabbitMQ.
 pub struct RabbitmqBus {
     core: Arc<Core>,
-    runtime: Mutex<Option<Runtime>>,
+    runtime: Mutex<Option<Started>>,
+}
+
+/// The bus's thread, and the process that started it.
+struct Started {
+    runtime: Runtime,
+    process: u32,
 }
 
 /// What the tasks of a bus share.
@@ -141,8 +147,13 @@ impl RabbitmqBus {
             return Err(BusError::Closed {});
         }
         let mut runtime = self.runtime.lock();
-        if let Some(runtime) = &*runtime {
-            return Ok(runtime.handle().clone());
+        if let Some(started) = &*runtime {
+            if started.process != process::id() {
+                return Err(error::unavailable(
+                    "it was used before this process was forked: open it after the fork",
+                ));
+            }
+            return Ok(started.runtime.handle().clone());
         }
         let started = Builder::new_multi_thread()
             // More would cost more in waking one another than they bring.
@@ -153,7 +164,10 @@ impl RabbitmqBus {
             .map_err(|error| error::unavailable(format!("no thread: {error}")))?;
         let handle = started.handle().clone();
         handle.spawn(publisher::run(Arc::clone(&self.core)));
-        *runtime = Some(started);
+        *runtime = Some(Started {
+            runtime: started,
+            process: process::id(),
+        });
         Ok(handle)
     }
 
@@ -203,11 +217,23 @@ impl RabbitmqBus {
     }
 }
 
+impl RabbitmqBus {
+    fn stop_thread(&self) {
+        let Some(started) = self.runtime.lock().take() else {
+            return;
+        };
+        if started.process == process::id() {
+            started.runtime.shutdown_background();
+        } else {
+            // The thread is the parent's; here it was never there.
+            std::mem::forget(started);
+        }
+    }
+}
+
 impl Drop for RabbitmqBus {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_background();
-        }
+        self.stop_thread();
     }
 }
 
@@ -290,11 +316,11 @@ impl Bus for RabbitmqBus {
     }
 
     fn health(&self) -> BusHealth {
-        let (publish, blocked, publish_error) = self.core.publish.health();
-        let (consume, _, consume_error) = self.core.consume.health();
+        let (publish, publish_blocked, publish_error) = self.core.publish.health();
+        let (consume, consume_blocked, consume_error) = self.core.consume.health();
         BusHealth {
             connected: publish || consume,
-            blocked,
+            blocked: publish_blocked.or(consume_blocked),
             error: publish_error
                 .or(consume_error)
                 .map(|error| error.to_string()),
@@ -328,5 +354,6 @@ impl Bus for RabbitmqBus {
         self.core
             .closed
             .store(true, std::sync::atomic::Ordering::Release);
+        self.stop_thread();
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Core,
-    error::{bus_error, is_too_large, of_reply, reply, unavailable},
+    error::{NOT_FOUND, bus_error, is_too_large, of_reply, reply, unavailable},
     headers,
     link::Live,
     settle::Desk,
@@ -253,7 +253,7 @@ pub(super) async fn run(core: Arc<Core>) {
         };
         let mut session = Session {
             core: &core,
-            live,
+            live: Arc::clone(&live),
             channel: Arc::new(channel),
             window,
             in_flight: VecDeque::new(),
@@ -269,7 +269,7 @@ pub(super) async fn run(core: Arc<Core>) {
             return;
         };
         again = session.unconfirmed();
-        window = blame(&core, &mut again, &error, window);
+        window = blame(&core, &live, &mut again, &error, window);
         core.publisher.note(again.len());
     }
 }
@@ -333,7 +333,13 @@ async fn open(core: &Arc<Core>) -> Result<(Arc<Live>, Channel), BusError> {
 
 /// Finds which messages made the broker close the channel, tells who sent them, and leaves the others to be published again. Returns how many
 /// may be on their way at once: one, when it cannot be told whose fault it was.
-fn blame(core: &Core, again: &mut VecDeque<Item>, error: &lapin::Error, window: usize) -> usize {
+fn blame(
+    core: &Core,
+    live: &Live,
+    again: &mut VecDeque<Item>,
+    error: &lapin::Error,
+    window: usize,
+) -> usize {
     again.retain(|item| item.done.is_wanted());
     let Some((code, text)) = reply(error) else {
         return WINDOW;
@@ -359,6 +365,11 @@ fn blame(core: &Core, again: &mut VecDeque<Item>, error: &lapin::Error, window: 
         refuse_each(again, |item| {
             (item.body_len() > max).then(|| item.too_large(text))
         });
+        return WINDOW;
+    }
+    if code == NOT_FOUND && again.iter().all(|item| item.tries < TRIES) {
+        // An exchange was deleted: they are declared again with the next channel.
+        live.forget();
         return WINDOW;
     }
     if window == 1 || again.len() == 1 {

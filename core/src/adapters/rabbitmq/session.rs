@@ -16,7 +16,7 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions},
     types::ShortString,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{
     Core,
@@ -141,6 +141,13 @@ impl<'a> Session<'a> {
                 self.returns.forgive(id);
             }
         }
+    }
+
+    /// Closes the channel in order: after its last acknowledgement, and with what is left in its hand given back.
+    pub(super) async fn close(self) {
+        let closing = self.channel.close(200, "OK".into());
+        // Should it fail, the connection is gone, which gives back as well.
+        let _ = timeout(CLOSING_DELAY, closing).await;
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
