@@ -24,11 +24,12 @@ from orkestra._orkestra import (
     __version__,
 )
 from orkestra.aggregate import Aggregate, AggregateAnswer, Executed
-from orkestra.app import Health, Orkestra
+from orkestra.app import Orkestra
 from orkestra.dead_letters import DeadLetterPage, DeadLetters
 from orkestra.envelopes import CommandEnvelope
 from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
+from orkestra.health import Health
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store

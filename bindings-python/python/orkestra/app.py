@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
@@ -27,9 +26,9 @@ from orkestra.errors import (
     ClosedError,
     ForkedError,
     NotCaughtUpError,
-    OrkestraError,
 )
 from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
+from orkestra.health import Health, health_of
 from orkestra.messages import Command, Message, id_of
 from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import Store
@@ -46,43 +45,12 @@ if TYPE_CHECKING:
     from orkestra._orkestra import Call, Metadata, Services
     from orkestra.handlers import Start
 
-__all__ = ["Health", "Orkestra"]
+__all__ = ["Orkestra"]
 
 StateT = TypeVar("StateT")
 T = TypeVar("T")
 ListenerT = TypeVar("ListenerT", bound="Callable[[DeadLetter], Any]")
 MiddlewareT = TypeVar("MiddlewareT", bound="Middleware")
-
-
-@dataclass(frozen=True)
-class Health:
-    """How an app is.
-
-    Attributes:
-        ok: Whether it runs, its store answers, every reader reads and every consumer
-            consumes.
-        app: Its name.
-        status: ``new``, ``running`` or ``closed``.
-        error: What the store says when it does not answer.
-        head: The position of the last event in the store.
-        readers: The event handlers' readers of the log: name, position, running and
-            why it stopped.
-        dead_letters: Dead letters that wait for somebody.
-        bus: With a broker: whether it is connected, why it is blocked, its error, and
-            of each consumer its handler, queue, whether it is consuming, its error.
-        relay: With a broker: how far this process has published the log, and why it
-            does not go on.
-    """
-
-    ok: bool
-    app: str
-    status: Literal["new", "running", "closed"]
-    error: str | None
-    head: int | None
-    readers: list[dict[str, Any]]
-    dead_letters: int
-    bus: dict[str, Any] | None = None
-    relay: dict[str, Any] | None = None
 
 
 class Orkestra(Deliveries, Registrar):
@@ -630,46 +598,7 @@ class Orkestra(Deliveries, Registrar):
 
     def health(self) -> Call[Health]:
         """How the app is. Never fails."""
-        return _orkestra.wrap_coroutine(self, "health", self._health(), False)
-
-    async def _health(self) -> Health:
-        head, dead, error = None, 0, None
-        bus: dict[str, Any] | None = None
-        relay: dict[str, Any] | None = None
-        try:
-            services = self._services_or_refuse()
-            bus = services.bus_health()
-            published = services.relay_health()
-            if published is not None:
-                relay = {"position": published[0], "error": published[1]}
-            head = await services.head()
-            _, dead = await services.list_dead_letters(
-                handler=None,
-                topic=None,
-                since=None,
-                until=None,
-                text=None,
-                status="dead",
-                limit=1,
-                offset=0,
-            )
-        except OrkestraError as failure:
-            error = str(failure)
-        readers = [follower.state for follower in self._followers]
-        running = self._status == "running" and all(r["running"] for r in readers)
-        if bus is not None:
-            running = running and all(c["consuming"] for c in bus["consumers"])
-        return Health(
-            ok=running and error is None,
-            app=self.name,
-            status=self._status,
-            error=error,
-            head=head,
-            readers=readers,
-            dead_letters=dead,
-            bus=bus,
-            relay=relay,
-        )
+        return _orkestra.wrap_coroutine(self, "health", health_of(self), False)
 
     def __repr__(self) -> str:
         return f"<Orkestra {self.name!r} {self._status}>"

@@ -1,0 +1,85 @@
+"""How an app is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from orkestra.errors import OrkestraError
+
+if TYPE_CHECKING:
+    from orkestra.app import Orkestra
+
+__all__ = ["Health"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an app is.
+
+    Attributes:
+        ok: Whether it runs, its store answers, every reader reads and every consumer
+            consumes.
+        app: Its name.
+        status: ``new``, ``running`` or ``closed``.
+        error: What the store says when it does not answer.
+        head: The position of the last event in the store.
+        readers: The event handlers' readers of the log: name, position, running and
+            why it stopped.
+        dead_letters: Dead letters that wait for somebody.
+        bus: With a broker: whether it is connected, why it is blocked, its error, and
+            of each consumer its handler, queue, whether it is consuming, its error.
+        relay: With a broker: how far this process has published the log, and why it
+            does not go on.
+    """
+
+    ok: bool
+    app: str
+    status: Literal["new", "running", "closed"]
+    error: str | None
+    head: int | None
+    readers: list[dict[str, Any]]
+    dead_letters: int
+    bus: dict[str, Any] | None = None
+    relay: dict[str, Any] | None = None
+
+
+async def health_of(app: Orkestra) -> Health:
+    """How `app` is."""
+    head, dead, error = None, 0, None
+    bus: dict[str, Any] | None = None
+    relay: dict[str, Any] | None = None
+    try:
+        services = app._services_or_refuse()
+        bus = services.bus_health()
+        published = services.relay_health()
+        if published is not None:
+            relay = {"position": published[0], "error": published[1]}
+        head = await services.head()
+        _, dead = await services.list_dead_letters(
+            handler=None,
+            topic=None,
+            since=None,
+            until=None,
+            text=None,
+            status="dead",
+            limit=1,
+            offset=0,
+        )
+    except OrkestraError as failure:
+        error = str(failure)
+    readers = [follower.state for follower in app._followers]
+    running = app._status == "running" and all(r["running"] for r in readers)
+    if bus is not None:
+        running = running and all(c["consuming"] for c in bus["consumers"])
+    return Health(
+        ok=running and error is None,
+        app=app.name,
+        status=app._status,
+        error=error,
+        head=head,
+        readers=readers,
+        dead_letters=dead,
+        bus=bus,
+        relay=relay,
+    )
