@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     message::{MessageError, MessageKind},
-    ports::{BusError, ConsumerSpec, HandlerAddress, TypeFilter},
+    ports::{BusError, ConsumerSpec, HandlerAddress, RELAY, TypeFilter},
     retry::RetryPolicy,
     topic::{Pattern, camelize, topic_for, underscore},
 };
@@ -327,12 +327,16 @@ impl Registry {
         if let Err(error) = options.policy.check() {
             return refuse(error.to_string());
         }
+        let full_name = format!("{}.{name}", self.app);
+        if full_name == RELAY {
+            return refuse(format!("{RELAY} is the name of what publishes the log"));
+        }
         if !self.handler_names.insert(name.clone()) {
             return Err(BusError::DuplicateHandlerName { handler: name });
         }
         let index = HandlerIndex(self.handlers.len());
         self.handlers.push(HandlerInfo {
-            full_name: format!("{}.{name}", self.app),
+            full_name,
             name,
             kind,
             patterns,
@@ -552,6 +556,12 @@ mod tests {
             Err(BusError::DuplicateHandlerName { .. })
         ));
         assert!(registry.add_event_handler(named("z", vec![])).is_err());
+        let mut own = Registry::new("orkestra", None).unwrap();
+        let event = own.add_type(spec(MessageKind::Event, "Orders.OrderPlaced", 5));
+        assert!(matches!(
+            own.add_event_handler(named("relay", vec![event.unwrap()])),
+            Err(BusError::InvalidHandler { .. })
+        ));
         assert!(
             registry
                 .add_event_handler(named("a b", vec![placed]))

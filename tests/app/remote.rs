@@ -465,6 +465,44 @@ async fn what_is_appended_is_published_once_it_is_committed(store: Arc<Store>) {
     billing.close().await.unwrap();
 }
 
+async fn of_two_processes_one_publishes_the_log(store: Arc<Store>) {
+    if !store.is_durable() {
+        return;
+    }
+    let seen = Seen::default();
+    let mail = noting(store.app_named("mail"), "mail", &seen);
+    let one = mail.start().await.unwrap();
+    let two = store.app().start().await.unwrap();
+    let append = |app: Orkestra, n: u128| async move {
+        let stream = StreamName::new("order-1").unwrap();
+        let event = recorded(
+            n,
+            "Shop.Orders.Events.OrderPlaced",
+            1,
+            r#"{"order_id":"o"}"#,
+        );
+        let store = app.store().unwrap();
+        let appended = store.append(stream, vec![event], ExpectedRevision::Any);
+        appended.await.unwrap().position.unwrap()
+    };
+    for n in 0..10 {
+        append(one.clone(), 2 * n + 1).await;
+        append(two.clone(), 2 * n + 2).await;
+    }
+    until(|| seen.lock().unwrap().len() == 20).await;
+
+    // Whichever it was, the other goes on.
+    let last = append(two.clone(), 21).await;
+    let limit = Duration::from_secs(60);
+    two.caught_up(RELAY, last, limit).await.unwrap();
+    two.close().await.unwrap();
+    let last = append(one.clone(), 22).await;
+    one.caught_up(RELAY, last, limit).await.unwrap();
+    until(|| seen.lock().unwrap().len() == 22).await;
+    one.close().await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 22);
+}
+
 async fn what_cannot_be_published_is_parked_and_can_be_requeued(store: Arc<Store>) {
     let (seen, told) = (Seen::default(), Arc::new(AtomicU32::new(0)));
     let app = noting(store.app(), "mail", &seen)
@@ -687,6 +725,7 @@ suite! {
         a_handler_that_never_returns_is_timed_out,
         a_service_may_call_a_type_by_another_name,
         what_is_appended_is_published_once_it_is_committed,
+        of_two_processes_one_publishes_the_log,
         what_cannot_be_published_is_parked_and_can_be_requeued,
         what_is_left_in_the_log_goes_out_at_the_next_start,
         l01_a_dead_letter_has_the_trace_of_what_began_it,

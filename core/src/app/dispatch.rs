@@ -221,7 +221,8 @@ impl Sent {
 impl Orkestra {
     /// Sends `command` to its handler and waits for the answer, retries included.
     ///
-    /// In process an error is the handler's own; over a broker it is [`BusError::HandlerFailed`], with the handler's error as data.
+    /// In process an error is the handler's own; over a broker it is [`BusError::HandlerFailed`], with the handler's error as data. There a
+    /// handler that dispatches waits for a worker of the other handler as anybody does: one that dispatches to itself can wait for itself.
     pub fn dispatch<C: Command>(&self, command: C) -> Dispatch<C> {
         Dispatch {
             app: self.clone(),

@@ -21,16 +21,13 @@ use crate::{
     message::{MessageError, Reply},
     ports::{
         Bus, BusError, BusHealth, ConsumerSpec, DeadLetter, DeadLetterStore, HandlerAddress,
-        Outgoing, StoreError, TakeLetter,
+        Outgoing, RELAY, StoreError, TakeLetter,
     },
     telemetry::{Span, Telemetry, names},
 };
 
 /// How long a command's answer is waited for when nobody says.
 pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The name under which the log is published: the relay's checkpoint, its lease, and the handler of what it parks.
-pub const RELAY: &str = "orkestra.relay";
 
 /// What became of the dead letters at the broker.
 #[derive(Debug)]

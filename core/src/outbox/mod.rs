@@ -2,6 +2,6 @@
 
 mod relay;
 
-pub use crate::broker::RELAY;
+pub use crate::ports::RELAY;
 pub use relay::{Relay, RelayHealth, RelayOptions, Topics};
 pub(crate) use relay::{RunningRelay, WINDOW};

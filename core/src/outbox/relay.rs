@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     background::{Background, Running},
-    broker::{Broker, RELAY},
+    broker::Broker,
     clock::Clock,
     delivery::{Addressed, Delivery},
     message::{Event, MessageKind, Metadata, wire},
     ports::{
         BusError, DeadLetter, DeadLetterReason, DeadLetterStore, ErrorRecord, Outgoing, Position,
-        RecordedEvent, StoreError, TraceContext,
+        RELAY, RecordedEvent, StoreError, TraceContext,
     },
     retry::RetryPolicy,
     subscription::{Batch, Subscription},

@@ -14,6 +14,9 @@ use crate::{
     topic::Pattern,
 };
 
+/// The name under which the log is published: the relay's checkpoint, its lease, and the handler of what it parks. No handler has it.
+pub const RELAY: &str = "orkestra.relay";
+
 /// The trace that a message belongs to, as W3C Trace Context and Baggage write it. Not checked here: nonsense is passed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceContext {

@@ -12,7 +12,7 @@ mod snapshot_store;
 
 pub use bus::{
     BrokerLetter, Bus, BusError, BusHealth, ConsumerHealth, ConsumerSpec, HandlerAddress, Outgoing,
-    TakeLetter, TraceContext,
+    RELAY, TakeLetter, TraceContext,
 };
 pub use checkpoint_store::{Checkpoint, CheckpointStore, Expected, SaveCheckpoint};
 pub use dead_letter_store::{
