@@ -215,3 +215,54 @@ fn a_lost_connection_comes_back_by_itself() {
     close(&bus);
     holds(&host, "orkestra.evt.shop.mail", 0);
 }
+
+#[test]
+fn the_broker_and_we_mean_the_same_by_a_pattern() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        pattern: String,
+        topic: String,
+        matches: bool,
+    }
+    let host = host!("patterns");
+    let bus = open(&host, "queue_type=classic");
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../vectors/patterns.json")).unwrap();
+    let mut topics: Vec<_> = cases.iter().map(|case| case.topic.as_str()).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    let mut patterns: Vec<_> = cases.iter().map(|case| case.pattern.as_str()).collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+
+    let inboxes: Vec<_> = (0..)
+        .zip(&patterns)
+        .map(|(n, pattern)| events(&bus, &format!("handler_{n}"), &[pattern]))
+        .collect();
+    for topic in &topics {
+        block_on(bus.send(event(topic))).unwrap();
+    }
+
+    for (pattern, inbox) in patterns.iter().zip(&inboxes) {
+        let mut wanted: Vec<_> = cases
+            .iter()
+            .filter(|case| case.pattern == *pattern && case.matches)
+            .map(|case| case.topic.as_str())
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut arrived: Vec<_> = wanted
+            .iter()
+            .map(|_| {
+                let arrived = next(inbox);
+                let topic = arrived.raw.topic.clone();
+                done(arrived);
+                topic
+            })
+            .collect();
+        arrived.sort_unstable();
+        assert_eq!(arrived, wanted, "{pattern}");
+        assert!(inbox.try_take().is_none(), "{pattern}");
+    }
+    close(&bus);
+}

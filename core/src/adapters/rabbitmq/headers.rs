@@ -318,3 +318,81 @@ pub(super) fn requeued(
     }
     properties.with_headers(headers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::topology::long, *};
+
+    fn with(entries: &[(&str, AMQPValue)]) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        for (name, value) in entries {
+            headers.insert((*name).into(), value.clone());
+        }
+        BasicProperties::default().with_headers(headers)
+    }
+
+    #[test]
+    fn headers_of_the_wrong_type_are_as_good_as_none() {
+        let nonsense = AMQPValue::FieldTable(FieldTable::default());
+        let names = [
+            ATTEMPT,
+            FAILURES,
+            FIRST_FAILED,
+            LAST_FAILED,
+            TOPIC,
+            DEAD_LETTER,
+            ERRORS,
+            RETURNS,
+            MAX_RETRIES,
+            DELIVERY_COUNT,
+            "traceparent",
+            "x-death",
+        ];
+        let properties = with(&names.map(|name| (name, nonsense.clone())));
+
+        let raw = raw(&properties, Bytes::new(), "orders.placed", 0);
+
+        assert_eq!(raw.topic, "orders.placed");
+        assert_eq!((raw.attempts, raw.failures, raw.max_retries), (0, 0, None));
+        assert_eq!(raw.trace, TraceContext::default());
+        assert!(raw.first_failed_at.is_none() && raw.dead_letter.is_none());
+        assert!(Headers::of(&properties).death().is_none());
+        assert_eq!(Headers::of(&properties).returns(), 0);
+    }
+
+    #[test]
+    fn numbers_are_read_whatever_their_width_and_never_wrap() {
+        for (value, read) in [
+            (AMQPValue::ShortShortUInt(3), 2),
+            (AMQPValue::LongLongInt(3), 2),
+            (AMQPValue::LongLongInt(-3), 0),
+            (AMQPValue::LongLongInt(i64::MAX), u32::MAX - 1),
+            (AMQPValue::LongLongInt(0), 0),
+        ] {
+            let properties = with(&[(ATTEMPT, value)]);
+            assert_eq!(raw(&properties, Bytes::new(), "", 0).attempts, read);
+        }
+    }
+
+    #[test]
+    fn a_copy_goes_nowhere_else_and_does_not_expire() {
+        let original = with(&[
+            ("CC", AMQPValue::FieldArray(vec![long("elsewhere")].into())),
+            ("traceparent", long("00-nonsense")),
+            ("x-death", long("kept")),
+            (RETURNS, AMQPValue::LongInt(4)),
+        ])
+        .with_expiration("1".into())
+        .with_user_id("somebody".into())
+        .with_message_id("id".into())
+        .with_reply_to("answers".into());
+
+        let (copy, headers) = copy(&original);
+
+        assert_eq!(headers.inner().len(), 2);
+        assert!(copy.expiration().is_none() && copy.user_id().is_none());
+        assert_eq!(copy.message_id(), original.message_id());
+        assert_eq!(copy.reply_to(), original.reply_to());
+        assert_eq!(*copy.delivery_mode(), Some(PERSISTENT));
+    }
+}

@@ -1,0 +1,84 @@
+//! Whose fault it was that the broker closed the channel.
+
+use std::{collections::VecDeque, sync::atomic::Ordering};
+
+use super::{
+    super::{
+        Core,
+        error::{NOT_FOUND, is_too_large, of_reply, reply},
+        link::Live,
+    },
+    WINDOW,
+    item::Item,
+};
+use crate::ports::BusError;
+
+/// A message that was published so often when the broker closed the connection is what it does not like.
+const TRIES: u8 = 5;
+
+/// Finds which messages made the broker close the channel, tells who sent them, and leaves the others to be published again. Returns how many
+/// may be on their way at once: one, when it cannot be told whose fault it was.
+pub(super) fn blame(
+    core: &Core,
+    live: &Live,
+    again: &mut VecDeque<Item>,
+    error: &lapin::Error,
+    window: usize,
+) -> usize {
+    again.retain(|item| item.done.is_wanted());
+    let Some((code, text)) = reply(error) else {
+        return WINDOW;
+    };
+    if error.is_amqp_hard_error() {
+        // The connection was closed, most likely for a reason of the broker's own.
+        refuse(again, |item| item.tries >= TRIES, || of_reply(code, text));
+        return WINDOW;
+    }
+    tracing::warn!(
+        code,
+        text,
+        "the broker closed the channel that messages are published on"
+    );
+    if is_too_large(code, text)
+        && let Some(max) = text
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse::<usize>().ok())
+            .next_back()
+    {
+        core.largest.store(max, Ordering::Relaxed);
+        refuse_each(again, |item| {
+            (item.body_len() > max).then(|| item.too_large(text))
+        });
+        return WINDOW;
+    }
+    if code == NOT_FOUND && again.iter().all(|item| item.tries < TRIES) {
+        // An exchange was deleted: they are declared again with the next channel.
+        live.forget();
+        return WINDOW;
+    }
+    if window == 1 || again.len() == 1 {
+        // Exactly one was on its way.
+        if let Some(item) = again.pop_front() {
+            item.done.tell(Err(of_reply(code, text)));
+        }
+        return if again.is_empty() { WINDOW } else { 1 };
+    }
+    1
+}
+
+fn refuse(
+    again: &mut VecDeque<Item>,
+    guilty: impl Fn(&Item) -> bool,
+    error: impl Fn() -> BusError,
+) {
+    refuse_each(again, |item| guilty(item).then(&error));
+}
+
+fn refuse_each(again: &mut VecDeque<Item>, fault: impl Fn(&Item) -> Option<BusError>) {
+    for item in std::mem::take(again) {
+        match fault(&item) {
+            Some(error) => item.done.tell(Err(error)),
+            None => again.push_back(item),
+        }
+    }
+}
