@@ -1,6 +1,6 @@
 //! Messages on their way to a broker, and how it is.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use napi_derive::napi;
@@ -12,10 +12,8 @@ use orkestra::{
         CommandStatus,
         wire::{self, Decoded},
     },
-    outbox::{RelayOptions, Topics},
     ports::{BusError, BusHealth, HandlerAddress, Outgoing, TraceContext},
     registry::Registry,
-    topic::topic_for,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -128,17 +126,6 @@ impl NodeStores {
         })
     }
 
-    /// Starts publishing the log to the broker.
-    #[napi]
-    pub fn start_relay(&self, registry: &NodeRegistry) -> napi::Result<Started> {
-        let services = self.services()?;
-        let options = RelayOptions::new(topics_of(&registry.inner));
-        self.spawner.start(async move {
-            services.start_relay(options).await?;
-            Ok::<_, Error>(None)
-        })
-    }
-
     /// Puts the message of a dead letter, which is marked as requeued, into the queue of its handler alone. `now` is in microseconds.
     #[napi]
     pub fn requeue_over_bus(
@@ -181,24 +168,6 @@ impl NodeStores {
             }
         })
     }
-}
-
-/// The topics of the types that are known now, by name and alias; those of others follow from their names.
-fn topics_of(registry: &Registry) -> Topics {
-    let prefix = registry.app_prefix().to_owned();
-    let known: HashMap<_, _> = registry
-        .types()
-        .iter()
-        .flat_map(|info| {
-            let aliases = info.spec.aliases.iter();
-            let names = aliases.chain([&info.spec.type_name]);
-            names.map(|name| (name.clone(), info.topic.clone()))
-        })
-        .collect();
-    Arc::new(move |type_name| {
-        let topic = known.get(type_name).cloned();
-        topic.or_else(|| topic_for(type_name, &prefix).ok())
-    })
 }
 
 /// What of a dead letter is needed to requeue it.

@@ -32,5 +32,6 @@ pub mod execution;
 pub mod names;
 mod pages;
 pub mod registry;
+pub mod relay;
 pub mod store;
 pub mod subscription;

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use crate::{
     bridge::{Bridge, Spawner, Started},
     error::{parse, throw},
+    relay::Parked,
 };
 
 #[derive(Deserialize)]
@@ -39,6 +40,7 @@ pub struct NodeStores {
     pub(crate) spawner: Spawner,
     plan: Plan,
     opened: Rc<RefCell<Option<Services>>>,
+    pub(crate) parked: Arc<Parked>,
 }
 
 #[napi]
@@ -56,6 +58,7 @@ impl NodeStores {
             spawner: bridge.spawner(),
             plan: Plan::new(settings).map_err(|error| throw(&error))?,
             opened: Rc::default(),
+            parked: Arc::default(),
         })
     }
 

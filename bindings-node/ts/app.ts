@@ -463,6 +463,7 @@ export class Orkestra {
       this.#consumers = new Consumers(host);
       await this.#consumers.start();
       await this.#bridge.run(() => this.#stores.startRelay(this.#registry.native));
+      this.#deliveries.behind(this.#deliveries.announceParked());
     } else {
       this.#followers = [...this.#readers].map(
         ([route, { start, poison }]) => new LogFollower(host, route, start, poison),

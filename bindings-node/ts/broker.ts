@@ -56,9 +56,9 @@ export class Broker {
   }
 
   /** Ends when the broker has the message. */
-  send(outgoing: Outgoing): Promise<unknown> {
+  send(outgoing: Outgoing): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#add(outgoing, "", resolve, reject);
+      this.#add(outgoing, "", () => resolve(), reject);
     });
   }
 

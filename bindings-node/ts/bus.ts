@@ -208,13 +208,14 @@ export class Bus {
     command: Command,
     options: DispatchOptions | undefined,
     cause: Context | undefined,
-  ): Promise<unknown> {
+  ): Promise<void> {
     const model = this.#commandModel(command, cause);
     const stamp = this.stampCommand(command, options, cause);
     const maxRetries = options?.maxRetries;
-    const send = () => broker.send({ model, message: command, stamp, maxRetries });
-    if (this.#aroundSend.length === 0) return send();
-    return this.#around(new CommandEnvelope(command, maxRetries ?? null), send);
+    const outgoing = { model, message: command, stamp, maxRetries };
+    if (this.#aroundSend.length === 0) return broker.send(outgoing);
+    const envelope = new CommandEnvelope(command, maxRetries ?? null);
+    return this.#around(envelope, () => broker.send(outgoing)) as Promise<void>;
   }
 
   /** Publishes an event over the broker; ends when it has it. */
@@ -342,10 +343,7 @@ export class Bus {
     options: DispatchOptions | undefined,
     cause: Context | undefined,
   ): Promise<void> {
-    if (this.#broker !== undefined) {
-      await this.#sendOver(this.#broker, command, options, cause);
-      return;
-    }
+    if (this.#broker !== undefined) return this.#sendOver(this.#broker, command, options, cause);
     const { route } = this.#resolveCommand(command, cause);
     const stamp = this.stampCommand(command, options, cause);
     // Not from this handling: the sender may be done long before.

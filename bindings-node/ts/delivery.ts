@@ -218,6 +218,17 @@ export class Deliveries {
     }
   }
 
+  /** Tells the listeners about what the relay of the log parks, until the app closes. */
+  async announceParked(): Promise<void> {
+    const { bridge, stores } = this.#options;
+    const waiting = { background: true, signal: this.closing };
+    for (;;) {
+      const text = await bridge.run(() => stores.nextParked(), waiting);
+      if (text === null) return;
+      await this.announce(deadLetterOf(JSON.parse(text)));
+    }
+  }
+
   /** Tells the listeners about a dead letter that is recorded. */
   async announce(letter: DeadLetter): Promise<void> {
     for (const listener of this.#listeners) {

@@ -64,6 +64,7 @@ export interface NativeStores {
   busHealth(): string;
   pauseBus(): Started;
   startRelay(registry: NativeRegistry): Started;
+  nextParked(): Started;
   requeueOverBus(registry: NativeRegistry, letter: string, nowMicros: number): Started;
   busLetters(limit: number): Started;
   drainBusLetters(limit: number | undefined): Started;
