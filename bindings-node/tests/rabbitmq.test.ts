@@ -565,6 +565,21 @@ describe.skipIf(!hasBroker())("RabbitMQ", () => {
     expect(bus).toMatchObject({ connected: true, consumers: [{ consuming: true }] });
   }, 60_000);
 
+  test.skipIf(!process.env.ORKESTRA_TEST_TLS)("over TLS, with a certificate of ours", async () => {
+    const host = new VirtualHost();
+    const tls = process.env.ORKESTRA_TEST_TLS;
+    const query = `?cacertfile=${tls}/ca.pem&certfile=${tls}/client.pem&keyfile=${tls}/client.key`;
+    const server = process.env.ORKESTRA_TEST_AMQPS ?? "";
+    const bus = `${server.slice(0, server.lastIndexOf("/"))}/${host.name}`;
+    const app = host.app("shop", { bus: `${bus}${query}` });
+    app.commandHandler(PlaceOrder, ({ order_id }) => ({ order_id }));
+    await app.start();
+
+    expect(await app.dispatch(place("7"))).toEqual({ order_id: "7" });
+    const stranger = host.app("shop", { bus });
+    await expect(stranger.send(place("8"))).rejects.toThrow(BusUnavailableError);
+  });
+
   test("health says what is consumed", async () => {
     const app = new VirtualHost().app();
     app.eventHandler(OrderPlaced, () => undefined, { name: "count" });

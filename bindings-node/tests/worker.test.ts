@@ -56,6 +56,7 @@ function moduleFile(exported = "export const app ="): string {
       const made = new Orkestra("shop", { store: "memory:" });
       made.eventHandler(OrderPlaced, async ({ order_id, quantity }) => {
         console.log("begun", order_id, process.pid);
+        if (quantity === 13) process.kill(process.pid, "SIGKILL");
         while (quantity === 2 && !existsSync(process.env.GO)) await new Promise((next) => setTimeout(next, 10));
         console.log("done", order_id, process.pid);
       }, { name: "count" });
@@ -148,6 +149,33 @@ describe.skipIf(!hasBroker())("orkestra worker", () => {
 
     for (let order = 1; order <= 20; order++) await second.saw(new RegExp(`^done ${order} `));
   }, 60_000);
+
+  test("K21 a message that kills its process each time becomes a dead letter", async () => {
+    const host = new VirtualHost();
+    const env = { ORKESTRA_BUS: host.url, GO: `${folder()}/never` };
+    const worker = new Orkestra(["worker", moduleFile(), "--processes", "2"], env);
+    const sender = host.app("shop");
+    await send(sender, worker, "first");
+
+    await sender.publish(OrderPlaced({ order_id: "deadly", quantity: 13 }));
+
+    await vi.waitFor(
+      async () => {
+        const [letter] = await sender.deadLetters.broker();
+        expect(letter, worker.errors).toMatchObject({
+          reason: "crash_limit",
+          handler: "shop.count",
+        });
+      },
+      { timeout: 40_000, interval: 100 },
+    );
+    await sender.publish(placed("last"));
+    await worker.saw(/^done last /);
+    worker.process.kill("SIGTERM");
+    expect(await worker.ended(), worker.errors).toBe(0);
+    const kills = worker.lines.filter((line) => line.startsWith("begun deadly "));
+    expect(kills).toHaveLength(5);
+  }, 90_000);
 
   test("--processes 2 shares the work, starts a killed one again, and SIGTERM ends all", async () => {
     const host = new VirtualHost();
