@@ -37,8 +37,9 @@ use crate::{
     },
 };
 
-/// So many acknowledgements are sent at once, at most.
+/// So many acknowledgements are sent at once, at most; and no more than a quarter of the prefetch, or the broker would pause at each.
 const ACK_BATCH: usize = 100;
+const ACKS_PER_PREFETCH: usize = 4;
 /// How long an acknowledgement waits for others.
 const ACK_DELAY: Duration = Duration::from_millis(1);
 /// How long one waits behind a delivery that is still in hand.
@@ -392,7 +393,8 @@ impl<'a> Session<'a> {
             None => false,
         };
         let done = self.tracker.done_count();
-        if done > 0 && (rung || done >= ACK_BATCH || open == 0) {
+        let batch = (usize::from(self.taking) / ACKS_PER_PREFETCH).clamp(1, ACK_BATCH);
+        if done > 0 && (rung || done >= batch || open == 0) {
             let late = (self.mode == Mode::Paused && open == 0)
                 || self
                     .stragglers
@@ -416,7 +418,7 @@ impl<'a> Session<'a> {
         } else {
             self.later.iter().map(|(at, _)| *at).min()
         };
-        if self.consumer.desk.arm(self.tracker.done_count() > 0) {
+        if self.consumer.desk.arm(self.tracker.done_count() > 0, batch) {
             context.waker().wake_by_ref();
         }
         match next {

@@ -16,8 +16,6 @@ use tokio::sync::oneshot;
 
 use crate::ports::{BusError, Settle, Settlement};
 
-/// So many are taken note of before the task is woken although its timer runs.
-const BATCH: usize = 64;
 /// Bits of a tag that are the channel's own; the channel's number stands above them.
 const TAG_BITS: u32 = 40;
 
@@ -59,6 +57,8 @@ struct State {
     open: usize,
     /// Whether the task looks here soon by itself.
     armed: bool,
+    /// So many are taken note of before the task is woken all the same.
+    batch: usize,
     phase: Phase,
     on_paused: Vec<oneshot::Sender<()>>,
     on_drained: Vec<oneshot::Sender<()>>,
@@ -80,7 +80,7 @@ impl Settle for Desk {
             state.open = state.open.saturating_sub(1);
             let plain = matches!(settlement, Settlement::Done { reply: None });
             state.notes.push(Note::Settled(tag, settlement));
-            !state.armed || !plain || state.open == 0 || state.notes.len() == BATCH
+            !state.armed || !plain || state.open == 0 || state.notes.len() == state.batch
         };
         if wake {
             self.waker.wake();
@@ -136,10 +136,11 @@ impl Desk {
         state.open
     }
 
-    /// Whether the task looks here soon by itself. True if there is something already that it does not know of.
-    pub(super) fn arm(&self, armed: bool) -> bool {
+    /// Whether the task looks here soon by itself, and how many notes it does not wait for. True if there is something already that it does not
+    /// know of.
+    pub(super) fn arm(&self, armed: bool, batch: usize) -> bool {
         let mut state = self.state.lock();
-        state.armed = armed;
+        (state.armed, state.batch) = (armed, batch);
         !armed && !state.notes.is_empty()
     }
 
