@@ -128,6 +128,22 @@ impl VirtualHost {
         script(&["eval"], &self.folder, &[&unbind]);
     }
 
+    /// Lets the queues whose names match `pattern` refuse every message, or take them again.
+    pub fn refuse(&self, pattern: &str, refuse: bool) {
+        let policy = r#"{"max-length":0,"overflow":"reject-publish"}"#;
+        let arguments = ["-p", &self.name, "full", pattern, policy];
+        if refuse {
+            let command = [&["set_policy"], &arguments[..]].concat();
+            script(&["ctl"], &self.folder, &command);
+        } else {
+            script(
+                &["ctl"],
+                &self.folder,
+                &["clear_policy", "-p", &self.name, "full"],
+            );
+        }
+    }
+
     /// Publishes bytes that are no message of ours.
     pub fn publish(&self, exchange: &str, routing_key: &str, body: &[u8]) {
         let body: Vec<_> = body.iter().map(u8::to_string).collect();

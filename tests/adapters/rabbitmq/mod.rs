@@ -18,6 +18,7 @@ mod connection;
 mod crash;
 mod delivery;
 mod letters;
+mod limits;
 mod refusal;
 
 use std::{sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
     Core,
@@ -106,7 +107,8 @@ pub(super) fn bury(core: &Core, consumer: &Consumer, tag: u64, held: Held, lette
     });
 }
 
-/// Answers who asked. Nobody waits for the confirm: an answer that is lost is a time-out there.
+/// Answers who asked. Nobody waits for the confirm: an answer that is lost is a time-out there. One that cannot be published for long is dropped, so
+/// that answers do not pile up while the broker takes none.
 pub(super) fn reply(core: &Core, held: &Held, body: Bytes) {
     let Some(queue) = held.properties.reply_to() else {
         return;
@@ -122,7 +124,7 @@ pub(super) fn reply(core: &Core, held: &Held, body: Bytes) {
             rung: None,
         },
         done: Done::Nobody,
-        deadline: None,
+        deadline: Some(Instant::now() + core.config.publish_timeout),
         tries: 0,
     });
 }

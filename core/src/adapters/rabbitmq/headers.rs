@@ -33,6 +33,10 @@ pub(super) const RETURNS: &str = "x-orkestra-returns";
 const MAX_RETRIES: &str = "x-max-retries";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 const PERSISTENT: u8 = 2;
+/// Bytes of a dead letter's errors at most.
+const LONGEST_ERRORS: usize = 32_768;
+/// Bytes of all headers at most: they have to fit into one frame, which is 131,072 bytes at RabbitMQ.
+pub(super) const LONGEST: usize = 120_000;
 
 /// Headers that would send a copy elsewhere, or that speak of an earlier delivery.
 const NOT_COPIED: [&str; 6] = ["CC", "BCC", DELIVERY_COUNT, DELAY_HEADER, REST, RETURNS];
@@ -76,11 +80,19 @@ pub(super) fn reply(id: Option<&ShortString>, app: &ShortString) -> BasicPropert
     }
 }
 
-/// The properties of a copy of a message that came: as they were, less what would send the copy elsewhere or shorten its life.
+/// Whether a copy needs it.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("x-orkestra-") || [MAX_RETRIES, "traceparent"].contains(&name)
+}
+
+/// The properties of a copy of a message that came: as they were, less what would send the copy elsewhere or shorten its life. Of headers that leave
+/// no room for more only ours are kept.
 pub(super) fn copy(original: &BasicProperties) -> (BasicProperties, FieldTable) {
     let mut headers = FieldTable::default();
+    let fits = size(original) <= LONGEST / 2;
     for (name, value) in original.headers().iter().flatten() {
-        if !NOT_COPIED.contains(&Borrow::<str>::borrow(name)) {
+        let text = Borrow::<str>::borrow(name);
+        if !NOT_COPIED.contains(&text) && (fits || is_ours(text)) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -124,14 +136,67 @@ pub(super) fn put_letter(headers: &mut FieldTable, letter: &DeadLetter, queue: &
     put(headers, QUEUE, queue);
     put(headers, TOPIC, &letter.topic);
     put(headers, REASON, letter.reason.as_str());
-    put(
-        headers,
-        ERRORS,
-        &serde_json::to_string(&letter.errors).unwrap_or_default(),
-    );
+    put(headers, ERRORS, &told(&letter.errors));
     put_number(headers, ATTEMPT, u64::from(letter.attempts));
     put(headers, FIRST_FAILED, &letter.first_failed_at.to_string());
     put(headers, LAST_FAILED, &letter.last_failed_at.to_string());
+}
+
+/// The errors as JSON, shortened as far as needed: all headers of a message have to fit into one frame.
+fn told(errors: &[ErrorRecord]) -> String {
+    let cut = |text: &str, longest: usize| {
+        let mut end = longest.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        match text.len() - end {
+            0 => text.to_owned(),
+            more => format!("{} ({more} bytes more)", &text[..end]),
+        }
+    };
+    let mut json = String::new();
+    for (longest, most) in [
+        (usize::MAX, usize::MAX),
+        (8_192, 100),
+        (1_024, 10),
+        (64, 10),
+    ] {
+        let short: Vec<_> = errors
+            .iter()
+            .take(most)
+            .map(|error| ErrorRecord {
+                error_type: cut(&error.error_type, longest),
+                message: cut(&error.message, longest),
+                trace: cut(&error.trace, longest),
+            })
+            .collect();
+        json = serde_json::to_string(&short).unwrap_or_default();
+        if json.len() <= LONGEST_ERRORS {
+            break;
+        }
+    }
+    json
+}
+
+/// The bytes of the headers in the frame, more or less.
+pub(super) fn size(properties: &BasicProperties) -> usize {
+    fn of(value: &AMQPValue) -> usize {
+        match value {
+            AMQPValue::LongString(text) => text.as_bytes().len() + 5,
+            AMQPValue::ShortString(text) => Borrow::<str>::borrow(text).len() + 2,
+            AMQPValue::ByteArray(bytes) => bytes.len() + 5,
+            AMQPValue::FieldArray(values) => values.as_slice().iter().map(of).sum::<usize>() + 5,
+            AMQPValue::FieldTable(table) => table_size(table) + 5,
+            _ => 9,
+        }
+    }
+    fn table_size(table: &FieldTable) -> usize {
+        table
+            .into_iter()
+            .map(|(name, value)| Borrow::<str>::borrow(name).len() + 1 + of(value))
+            .sum()
+    }
+    properties.headers().as_ref().map_or(0, table_size)
 }
 
 pub(super) fn put(headers: &mut FieldTable, name: &str, value: &str) {

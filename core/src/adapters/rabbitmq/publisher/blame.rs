@@ -14,7 +14,7 @@ use super::{
 use crate::ports::BusError;
 
 /// A message that was published so often when the broker closed the connection is what it does not like.
-const TRIES: u8 = 5;
+pub(super) const TRIES: u8 = 5;
 
 /// Finds which messages made the broker close the channel, tells who sent them, and leaves the others to be published again. Returns how many
 /// may be on their way at once: one, when it cannot be told whose fault it was.
@@ -23,9 +23,8 @@ pub(super) fn blame(
     live: &Live,
     again: &mut VecDeque<Item>,
     error: &lapin::Error,
-    window: usize,
+    on_its_way: usize,
 ) -> usize {
-    again.retain(|item| item.done.is_wanted());
     let Some((code, text)) = reply(error) else {
         return WINDOW;
     };
@@ -56,8 +55,7 @@ pub(super) fn blame(
         live.forget();
         return WINDOW;
     }
-    if window == 1 || again.len() == 1 {
-        // Exactly one was on its way.
+    if on_its_way == 1 {
         if let Some(item) = again.pop_front() {
             item.done.tell(Err(of_reply(code, text)));
         }

@@ -129,13 +129,16 @@ impl Item {
         }
     }
 
-    pub(super) fn missing_rung(&self, live: &Live) -> Option<u64> {
+    /// The rung that it goes to.
+    pub(super) fn rung(&self) -> Option<u64> {
         match &self.content {
-            Content::Copy {
-                rung: Some(rung), ..
-            } if !live.rungs.lock().contains(rung) => Some(*rung),
-            _ => None,
+            Content::Copy { rung, .. } => *rung,
+            Content::Message { .. } => None,
         }
+    }
+
+    pub(super) fn missing_rung(&self, live: &Live) -> Option<u64> {
+        self.rung().filter(|rung| !live.rungs.lock().contains(rung))
     }
 
     pub(super) fn route(&self) -> (&str, &str) {

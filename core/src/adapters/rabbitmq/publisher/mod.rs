@@ -109,6 +109,19 @@ impl Publisher {
         .await;
     }
 
+    /// Ends when nothing is to be published any more.
+    async fn closing(&self) {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            if self.is_closed() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
     /// Tells what waits too long. Returns when the next one does.
     fn expire(&self, now: Instant) -> Option<Instant> {
         let (next, late) = expire(&mut self.queue.lock().items, now);
@@ -188,8 +201,9 @@ pub(super) async fn run(core: Arc<Core>) {
             return;
         };
         let error = session.cause(error);
+        let on_its_way = session.on_its_way();
         again = session.unconfirmed();
-        window = blame(&core, &live, &mut again, &error, window);
+        window = blame(&core, &live, &mut again, &error, on_its_way);
         core.publisher.note(again.len());
     }
 }
@@ -199,7 +213,9 @@ async fn connect(
     core: &Arc<Core>,
     again: &mut VecDeque<Item>,
 ) -> Result<(Arc<Live>, Channel), BusError> {
-    let mut opening = std::pin::pin!(open(core));
+    let opening = std::pin::pin!(open(core));
+    let closing = std::pin::pin!(core.publisher.closing());
+    let mut opening = select(opening, closing);
     loop {
         let now = Instant::now();
         let (earlier, late) = expire(again, now);
@@ -212,8 +228,9 @@ async fn connect(
             next.unwrap_or_else(|| Instant::now() + core.config.publish_timeout)
                 .min(Instant::now() + core.config.publish_timeout),
         );
-        match select(opening.as_mut(), std::pin::pin!(tick)).await {
-            Either::Left((opened, _)) => return opened,
+        match select(&mut opening, std::pin::pin!(tick)).await {
+            Either::Left((Either::Left((opened, _)), _)) => return opened,
+            Either::Left((Either::Right(_), _)) => return Err(BusError::Closed {}),
             Either::Right(((), _)) => {}
         }
     }

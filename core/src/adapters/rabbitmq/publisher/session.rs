@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -16,14 +17,19 @@ use super::{
     super::{
         Core,
         error::{reply, unavailable},
+        headers,
         link::Live,
         topology::Topology,
     },
     WINDOW,
+    blame::TRIES,
     item::{Done, Item},
     too_late,
 };
 use crate::ports::BusError;
+
+/// How long a copy waits that the broker did not accept, as a queue is full for example, before it is published again.
+const REFUSED_DELAY: Duration = Duration::from_secs(1);
 
 /// The number of a message on its channel and what the broker said of it.
 type Confirming = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send>>;
@@ -50,6 +56,8 @@ pub(super) struct Session<'a> {
     confirming: FuturesUnordered<Confirming>,
     /// Of the last channel, to be published first.
     again: VecDeque<Item>,
+    /// Copies that the broker did not accept, and when each is published again. Its delivery stays in hand meanwhile: nothing is done twice.
+    refused: VecDeque<(Instant, Item)>,
     /// Ids and keys of messages that came back. lapin hands them out with any confirm, not with their own.
     returned: Vec<(Option<String>, String)>,
     declaring: Option<Declaring>,
@@ -82,6 +90,7 @@ impl<'a> Session<'a> {
             first: 0,
             confirming: FuturesUnordered::new(),
             again,
+            refused: VecDeque::new(),
             returned: Vec::new(),
             declaring: None,
             timer: None,
@@ -118,6 +127,11 @@ impl<'a> Session<'a> {
                     }
                 }
             }
+            let now = Instant::now();
+            while self.refused.front().is_some_and(|(at, _)| *at <= now) {
+                self.again
+                    .extend(self.refused.pop_front().map(|(_, item)| item));
+            }
             if let Err(error) = self.publish(context) {
                 return Poll::Ready(Some(error));
             }
@@ -127,10 +141,10 @@ impl<'a> Session<'a> {
                 Err(error) => return Poll::Ready(Some(error)),
             }
         }
-        self.core
-            .publisher
-            .note(self.in_flight.len() + self.again.len() + usize::from(self.declaring.is_some()));
-        if self.core.publisher.is_closed() && self.in_flight.is_empty() {
+        let waiting = self.again.len() + self.refused.len() + usize::from(self.declaring.is_some());
+        self.core.publisher.note(self.in_flight.len() + waiting);
+        if self.core.publisher.is_closed() {
+            // What is still on its way had its time: who asked is told that the bus is closed.
             return Poll::Ready(None);
         }
         self.expire(context);
@@ -140,12 +154,13 @@ impl<'a> Session<'a> {
     /// Publishes what waits, as far as the window goes.
     fn publish(&mut self, context: &mut Context<'_>) -> lapin::Result<()> {
         while self.in_flight.len() < self.window && self.declaring.is_none() {
+            if self.again.is_empty() && self.in_flight.is_empty() {
+                // None is left of those that could be at fault.
+                self.window = WINDOW;
+            }
             let next = self.again.pop_front();
             let Some(item) = next.or_else(|| self.core.publisher.queue.lock().items.pop_front())
             else {
-                if self.again.is_empty() && self.window == 1 && self.in_flight.is_empty() {
-                    self.window = WINDOW;
-                }
                 return Ok(());
             };
             if !item.done.is_wanted() {
@@ -179,6 +194,15 @@ impl<'a> Session<'a> {
     fn start(&mut self, mut item: Item, context: &mut Context<'_>) -> lapin::Result<()> {
         item.tries = item.tries.saturating_add(1);
         let (exchange, key, properties, body, mandatory) = item.parts(self.core);
+        let headers = headers::size(&properties);
+        if headers > headers::LONGEST {
+            // The broker would close the connection, for everybody.
+            let longest = headers::LONGEST;
+            let reason = format!("its headers have {headers} bytes, at most {longest} are sent");
+            let error = item.too_large(&reason);
+            item.done.tell(Err(error));
+            return Ok(());
+        }
         let channel = Arc::clone(&self.channel);
         let number = self.first + self.in_flight.len() as u64;
         let publishing = async move {
@@ -250,9 +274,30 @@ impl<'a> Session<'a> {
         } else {
             false
         };
-        let Some(item) = one.item else {
+        let Some(mut item) = one.item else {
             return;
         };
+        if !taken && matches!(item.done, Done::Desk(..)) {
+            let (_, key) = item.route();
+            tracing::warn!(
+                key,
+                "the broker did not accept a copy; it is published again"
+            );
+            item.tries = 0;
+            self.refused
+                .push_back((Instant::now() + REFUSED_DELAY, item));
+            return;
+        }
+        if taken
+            && back
+            && item.tries < TRIES
+            && let Some(rung) = item.rung()
+        {
+            // Somebody deleted the rung: it is declared again.
+            self.live.rungs.lock().remove(&rung);
+            self.again.push_back(item);
+            return;
+        }
         let outcome = if !taken {
             Err(unavailable("the broker did not accept the message"))
         } else if back {
@@ -284,7 +329,8 @@ impl<'a> Session<'a> {
             item.done.tell(Err(too_late()));
         }
         let queued = self.core.publisher.expire(now);
-        let mut next = [again, queued].into_iter().flatten().min();
+        let refused = self.refused.front().map(|(at, _)| *at);
+        let mut next = [again, queued, refused].into_iter().flatten().min();
         for one in &mut self.in_flight {
             let Some(item) = &mut one.item else { continue };
             match item.deadline {
@@ -313,6 +359,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Messages that the broker has not answered, or whose senders have not been told.
+    pub(super) fn on_its_way(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// What was on its way when the channel ended, in order.
     pub(super) fn unconfirmed(self) -> VecDeque<Item> {
         let mut items = VecDeque::new();
@@ -326,6 +377,7 @@ impl<'a> Session<'a> {
         }
         items.extend(self.declaring.map(|declaring| declaring.item));
         items.extend(self.again);
+        items.extend(self.refused.into_iter().map(|(_, item)| item));
         items
     }
 }
