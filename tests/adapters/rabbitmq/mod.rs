@@ -20,6 +20,7 @@ mod delivery;
 mod letters;
 mod limits;
 mod refusal;
+mod silence;
 
 use std::{sync::Arc, time::Duration};
 

@@ -65,21 +65,33 @@ pub(super) async fn run(
     consumer: Arc<Consumer>,
     first: oneshot::Sender<Result<Inbox, BusError>>,
 ) {
+    consuming(&core, &consumer, first).await;
+    // However it ended: whoever closes waits for this.
+    consumer.set_health(false, None);
+    consumer.desk.set_paused();
+    consumer.desk.set_drained();
+}
+
+async fn consuming(
+    core: &Arc<Core>,
+    consumer: &Arc<Consumer>,
+    first: oneshot::Sender<Result<Inbox, BusError>>,
+) {
     let (sender, inbox) = Inbox::new();
-    let opened = match core.consume.get_first().await {
-        Ok(_) => open(&core, &consumer).await,
-        Err(error) => Err(error),
-    };
-    let mut opened = match opened {
+    let opening = consumer.desk.unless_pausing(async {
+        core.consume.get_first().await?;
+        open(core, consumer).await
+    });
+    let mut opened = match opening.await.unwrap_or(Err(BusError::Closed {})) {
         Ok(opened) => {
             consumer.set_health(true, None);
             if first.send(Ok(inbox)).is_err() {
-                return core.forget(&consumer);
+                return core.forget(consumer);
             }
             Some(opened)
         }
         Err(error) => {
-            core.forget(&consumer);
+            core.forget(consumer);
             // Who asked may have gone.
             let _ = first.send(Err(error));
             return;
@@ -91,7 +103,7 @@ pub(super) async fn run(
     loop {
         let next = match opened.take() {
             Some(opened) => Ok(opened),
-            None => match consumer.desk.unless_pausing(open(&core, &consumer)).await {
+            None => match consumer.desk.unless_pausing(open(core, consumer)).await {
                 Some(next) => next,
                 None => break,
             },
@@ -101,8 +113,8 @@ pub(super) async fn run(
                 consumer.set_health(true, None);
                 let began = Instant::now();
                 let mut session = Session::new(
-                    &core,
-                    &consumer,
+                    core,
+                    consumer,
                     &mut sender,
                     &mut returns,
                     channel,
@@ -145,10 +157,6 @@ pub(super) async fn run(
         // Woken earlier, this ends above.
         let _ = consumer.desk.unless_pausing(sleep(delay)).await;
     }
-    drop(sender);
-    consumer.set_health(false, None);
-    consumer.desk.set_paused();
-    consumer.desk.set_drained();
 }
 
 async fn open(

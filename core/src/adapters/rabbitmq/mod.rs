@@ -203,11 +203,16 @@ impl RabbitmqBus {
             let at = Instant::now() + deadline;
             let consumers = core.consumers.lock().clone();
             for consumer in &consumers {
+                // Told when it ends, which is waited for below.
+                drop(consumer.desk.pause());
+            }
+            for consumer in &consumers {
                 // Past the deadline what is in hand comes again, here or elsewhere.
                 let _ = timeout_at(at, consumer.desk.drained()).await;
             }
             let _ = timeout_at(at, core.publisher.drained()).await;
             core.publisher.close();
+            core.replies.close();
             core.consume.close(POLITE).await;
             core.publish.close(POLITE).await;
         });
@@ -280,7 +285,12 @@ impl Bus for RabbitmqBus {
                 ),
             });
         }
-        self.core.consumers.lock().push(Arc::clone(&consumer));
+        {
+            let mut consumers = self.core.consumers.lock();
+            // One of a start that failed later says nothing of this one.
+            consumers.retain(|other| other.queue != consumer.queue || !other.desk.is_drained());
+            consumers.push(Arc::clone(&consumer));
+        }
         let (tell, told) = oneshot::channel();
         handle.spawn(consumer::run(Arc::clone(&self.core), consumer, tell));
         told.await.map_err(closed)?
@@ -318,19 +328,18 @@ impl Bus for RabbitmqBus {
     fn health(&self) -> BusHealth {
         let (publish, publish_blocked, publish_error) = self.core.publish.health();
         let (consume, consume_blocked, consume_error) = self.core.consume.health();
+        let all = self.core.consumers.lock();
+        // Of those of one queue the last: an earlier one is of a start that failed later.
+        let is_last = |at: usize| all[at + 1..].iter().all(|c| c.queue != all[at].queue);
+        let last = (0..all.len()).filter(|at| is_last(*at));
+        let consumers = last.map(|at| all[at].health()).collect();
         BusHealth {
             connected: publish || consume,
             blocked: publish_blocked.or(consume_blocked),
             error: publish_error
                 .or(consume_error)
                 .map(|error| error.to_string()),
-            consumers: self
-                .core
-                .consumers
-                .lock()
-                .iter()
-                .map(|consumer| consumer.health())
-                .collect(),
+            consumers,
         }
     }
 
@@ -348,7 +357,6 @@ impl Bus for RabbitmqBus {
             return;
         }
         if self.runtime.lock().is_some() {
-            self.pause().await;
             self.ended(deadline).await;
         }
         self.core

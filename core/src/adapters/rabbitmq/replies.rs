@@ -25,7 +25,10 @@ pub(super) struct Replies {
 
 #[derive(Default)]
 struct State {
-    asked: HashMap<Uuid, oneshot::Sender<Bytes>>,
+    /// By the command's id; one may be asked again before its answer is there.
+    asked: HashMap<Uuid, Vec<(u64, oneshot::Sender<Bytes>)>>,
+    /// Questions so far.
+    count: u64,
     listening: Listening,
 }
 
@@ -41,13 +44,20 @@ enum Listening {
 /// A question: forgotten when dropped.
 pub(super) struct Question {
     id: Uuid,
+    number: u64,
     core: Arc<Core>,
     pub(super) answer: oneshot::Receiver<Bytes>,
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        self.core.replies.state.lock().asked.remove(&self.id);
+        let mut state = self.core.replies.state.lock();
+        if let Some(asked) = state.asked.get_mut(&self.id) {
+            asked.retain(|(number, _)| *number != self.number);
+            if asked.is_empty() {
+                state.asked.remove(&self.id);
+            }
+        }
     }
 }
 
@@ -68,24 +78,37 @@ impl Replies {
     /// Registers the question `id`.
     pub(super) fn ask(core: &Arc<Core>, id: Uuid) -> Question {
         let (tell, answer) = oneshot::channel();
-        core.replies.state.lock().asked.insert(id, tell);
+        let number = {
+            let mut state = core.replies.state.lock();
+            state.count += 1;
+            let number = state.count;
+            state.asked.entry(id).or_default().push((number, tell));
+            number
+        };
         Question {
             id,
+            number,
             core: Arc::clone(core),
             answer,
         }
     }
 
-    fn answered(&self, id: Option<&str>, body: Bytes) {
+    fn answered(&self, id: Option<&str>, body: &Bytes) {
         let asked = id
             .and_then(|id| Uuid::try_parse(id).ok())
             .and_then(|id| self.state.lock().asked.remove(&id));
-        if let Some(asked) = asked {
-            // Who asked may have gone just now.
-            let _ = asked.send(body);
-        } else {
+        if asked.is_none() {
             tracing::debug!(?id, "an answer that nobody waits for is dropped");
         }
+        for (_, asked) in asked.into_iter().flatten() {
+            // Who asked may have gone just now.
+            let _ = asked.send(body.clone());
+        }
+    }
+
+    /// No answer comes any more; who waits for one is told that the bus is closed.
+    pub(super) fn close(&self) {
+        drop(std::mem::take(&mut self.state.lock().asked));
     }
 
     /// Ends when answers are listened to. The first caller starts that, on the bus's own runtime.
@@ -140,7 +163,7 @@ async fn run(core: Arc<Core>) {
                 while let Some(Ok(delivery)) = deliveries.next().await {
                     let id = delivery.properties.correlation_id();
                     let id = id.as_ref().map(std::borrow::Borrow::borrow);
-                    core.replies.answered(id, Bytes::from(delivery.data));
+                    core.replies.answered(id, &Bytes::from(delivery.data));
                 }
             }
             Err(BusError::Closed {}) => return,

@@ -165,6 +165,11 @@ impl Desk {
         self.state.lock().phase >= Phase::Pausing
     }
 
+    /// Whether nothing more comes and everything is settled.
+    pub(super) fn is_drained(&self) -> bool {
+        self.state.lock().phase == Phase::Drained
+    }
+
     /// Runs `future` to its end; `None` when nothing more is to be delivered.
     pub(super) async fn unless_pausing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let pausing = poll_fn(|context| {

@@ -6,17 +6,22 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use lapin::{Channel, options::BasicCancelOptions};
+use tokio::time::timeout;
 
 use super::{
     consumer::consume,
-    error::bus_error,
+    error::{bus_error, unavailable},
     returns::Verdict,
     session::{End, Session},
 };
 use crate::ports::{Arrived, BusError};
+
+/// How long the broker is given to confirm that it delivers no more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a consumer takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,9 +171,11 @@ impl Session<'_> {
     }
 }
 
+/// Ends an error when the broker has gone silent, which its missing heartbeats tell much later: closing must not wait for that.
 async fn cancel(channel: &Channel, tag: lapin::types::ShortString) -> Result<(), BusError> {
-    channel
-        .basic_cancel(tag, BasicCancelOptions::default())
+    let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
+    timeout(PATIENCE, cancelled)
         .await
+        .map_err(|_| unavailable("the broker does not confirm that it delivers no more"))?
         .map_err(|error| bus_error(&error))
 }
