@@ -112,6 +112,15 @@ impl VirtualHost {
         );
     }
 
+    /// Deletes an exchange with its bindings.
+    pub fn delete_exchange(&self, exchange: &str) {
+        let delete = format!(
+            "rabbit_exchange:delete(rabbit_misc:r(<<\"{}\">>, exchange, <<\"{exchange}\">>), false, <<\"a test\">>).",
+            self.name
+        );
+        script(&["eval"], &self.folder, &[&delete]);
+    }
+
     /// Takes a binding away.
     pub fn unbind(&self, exchange: &str, queue: &str, key: &str) {
         let resource = |kind, name| {

@@ -13,7 +13,7 @@ use orkestra::{
 };
 use orkestra_tests::broker;
 
-use super::{close, done, event, events, id, next, open, within};
+use super::{close, done, event, events, id, next, open, text, within};
 
 fn letter(error: ErrorRecord) -> DeadLetter {
     let now = Timestamp::from_micros(1_700_000_000_000_000);
@@ -130,5 +130,24 @@ fn a_retry_waits_in_hand_while_its_queue_takes_nothing() {
     let again = next(&inbox);
     assert_eq!((again.raw.attempts, again.raw.failures), (1, 1));
     done(again);
+    close(&bus);
+}
+
+#[test]
+fn an_exchange_that_was_deleted_is_no_way_to_lose_events() {
+    let host = host!("exchange");
+    let bus = open(&host, "");
+    let inbox = events(&bus, "mail", &["a"]);
+    block_on(bus.send(event("a"))).unwrap();
+    done(next(&inbox));
+    host.delete_exchange("orkestra.events");
+
+    for _ in 0..2 {
+        // Declared again, it would have nobody's queue.
+        assert_eq!(
+            text(block_on(bus.send(event("a")))),
+            Err("exchange orkestra.events does not exist".to_owned())
+        );
+    }
     close(&bus);
 }

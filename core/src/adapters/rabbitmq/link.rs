@@ -53,14 +53,6 @@ impl Live {
         self.connection.status().connected()
     }
 
-    /// Something that was declared is gone: all is to be declared again.
-    pub(super) fn forget(&self) {
-        self.rungs.lock().clear();
-        if let Ok(mut prepared) = self.prepared.try_lock() {
-            *prepared = false;
-        }
-    }
-
     pub(super) async fn channel(&self) -> Result<Channel, BusError> {
         self.connection
             .create_channel()

@@ -5,8 +5,7 @@ use std::{collections::VecDeque, sync::atomic::Ordering};
 use super::{
     super::{
         Core,
-        error::{NOT_FOUND, is_too_large, of_reply, reply},
-        link::Live,
+        error::{is_too_large, of_reply, reply},
     },
     WINDOW,
     item::Item,
@@ -20,7 +19,6 @@ pub(super) const TRIES: u8 = 5;
 /// may be on their way at once: one, when it cannot be told whose fault it was.
 pub(super) fn blame(
     core: &Core,
-    live: &Live,
     again: &mut VecDeque<Item>,
     error: &lapin::Error,
     on_its_way: usize,
@@ -50,11 +48,7 @@ pub(super) fn blame(
         });
         return WINDOW;
     }
-    if code == NOT_FOUND && again.iter().all(|item| item.tries < TRIES) {
-        // An exchange was deleted: they are declared again with the next channel.
-        live.forget();
-        return WINDOW;
-    }
+    // An exchange that was deleted is not declared again here: nobody would be bound to it, and every event would be lost without a word.
     if on_its_way == 1 {
         if let Some(item) = again.pop_front() {
             item.done.tell(Err(of_reply(code, text)));

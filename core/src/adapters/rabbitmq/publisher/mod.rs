@@ -195,7 +195,7 @@ pub(super) async fn run(core: Arc<Core>) {
             }
         };
         let again_now = std::mem::take(&mut again);
-        let mut session = Session::new(&core, Arc::clone(&live), channel, window, again_now);
+        let mut session = Session::new(&core, live, channel, window, again_now);
         let end = poll_fn(|context| session.poll(context)).await;
         let Some(error) = end else {
             return;
@@ -203,7 +203,7 @@ pub(super) async fn run(core: Arc<Core>) {
         let error = session.cause(error);
         let on_its_way = session.on_its_way();
         again = session.unconfirmed();
-        window = blame(&core, &live, &mut again, &error, on_its_way);
+        window = blame(&core, &mut again, &error, on_its_way);
         core.publisher.note(again.len());
     }
 }
