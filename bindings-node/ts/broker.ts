@@ -38,7 +38,6 @@ export interface AskOptions {
 }
 
 interface Parcel extends Waiting {
-  readonly json: string;
   /** Its number once it has crossed. */
   task: number | undefined;
   dropped: boolean;
@@ -49,6 +48,8 @@ export class Broker {
   readonly #host: BrokerHost;
   readonly #maxBytes: number;
   #batch: Parcel[] = [];
+  /** What crosses of each of the batch. Apart, so that a parcel does not keep its text while it waits. */
+  #texts: string[] = [];
 
   constructor(host: BrokerHost) {
     this.#host = host;
@@ -91,15 +92,8 @@ export class Broker {
     const { model, message, stamp, maxRetries } = outgoing;
     const body = encodeMessage(message, model, stamp, this.#maxBytes);
     const retries = maxRetries === undefined ? "" : `"max_retries":${maxRetries},`;
-    const json = `{"kind":"${model.kind}",${how}${retries}"message":${body}}`;
-    const parcel: Parcel = {
-      json,
-      resolve,
-      reject,
-      background: false,
-      task: undefined,
-      dropped: false,
-    };
+    this.#texts.push(`{"kind":"${model.kind}",${how}${retries}"message":${body}}`);
+    const parcel = { resolve, reject, background: false, task: undefined, dropped: false };
     const waiting = this.#batch.push(parcel);
     // After this turn's promises: they may have more to send.
     if (waiting === 1) process.nextTick(this.#flush);
@@ -115,12 +109,14 @@ export class Broker {
   readonly #flush = (): void => {
     const batch = this.#batch;
     if (batch.length === 0) return;
+    const texts = this.#texts;
     this.#batch = [];
+    this.#texts = [];
     const opening = this.#host.opening();
-    if (opening === undefined) this.#handOver(batch);
+    if (opening === undefined) this.#handOver(batch, texts);
     else {
       opening.then(
-        () => this.#handOver(batch),
+        () => this.#handOver(batch, texts),
         (error) => {
           for (const { reject } of batch) reject(error);
         },
@@ -128,11 +124,12 @@ export class Broker {
     }
   };
 
-  #handOver(batch: readonly Parcel[]): void {
+  #handOver(batch: readonly Parcel[], texts: readonly string[]): void {
     const { bridge, stores, registry } = this.#host;
     const parcels = batch.filter(({ dropped }) => !dropped);
+    const wanted = texts.filter((_, i) => batch[i]?.dropped === false);
     try {
-      const tasks = stores.send(registry.native, `[${parcels.map(({ json }) => json).join(",")}]`);
+      const tasks = stores.send(registry.native, `[${wanted.join(",")}]`);
       for (let i = 0; i < tasks.length; i++) {
         const parcel = parcels[i] as Parcel;
         parcel.task = tasks[i] as number;

@@ -58,9 +58,13 @@ fn raw<'a>(type_name: &str, payload: &'a [u8]) -> Result<&'a RawValue, MessageEr
     })
 }
 
-fn write(type_name: &str, value: &impl Serialize) -> Result<Bytes, MessageError> {
-    serde_json::to_vec(value)
-        .map(Bytes::from)
+/// An envelope without its payload, at most as a rule.
+const ENVELOPE: usize = 512;
+
+fn write(type_name: &str, payload: &[u8], value: &impl Serialize) -> Result<Bytes, MessageError> {
+    let mut json = Vec::with_capacity(payload.len() + ENVELOPE);
+    serde_json::to_writer(&mut json, value)
+        .map(|()| Bytes::from(json))
         .map_err(|error| MessageError::NotJson {
             type_name: type_name.to_owned(),
             path: "$".into(),
@@ -76,6 +80,7 @@ pub fn encode_command(envelope: &CommandEnvelope) -> Result<Bytes, MessageError>
     let command = &envelope.command;
     write(
         &command.type_name,
+        &command.params,
         &CommandOut {
             kind: "command_envelope",
             command_type: &command.type_name,
@@ -96,6 +101,7 @@ pub fn encode_command(envelope: &CommandEnvelope) -> Result<Bytes, MessageError>
 pub fn encode_event(event: &Event) -> Result<Bytes, MessageError> {
     write(
         &event.type_name,
+        &event.data,
         &EventOut {
             kind: "event_envelope",
             event_type: &event.type_name,
