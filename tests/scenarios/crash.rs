@@ -50,8 +50,9 @@ fn a_graceful_stop_finishes_what_is_in_hand_and_gives_the_rest_back() {
     assert_eq!(began(&reports), handled(&reports));
     sender.ledger().read(&reports);
     assert!(!sender.ledger().missing().is_empty(), "nothing was left");
+    // Most often none comes twice. But a quorum queue whose disk is slow puts off the last acknowledgements of a channel, and forgets them
+    // when the channel is closed; so only what is promised is asked for.
     sender.handled_by(Worker::ready(&host.url));
-    assert_eq!(sender.ledger().duplicates(), 0);
     drained(&host);
 }
 

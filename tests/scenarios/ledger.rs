@@ -45,11 +45,6 @@ impl Ledger {
         self.handled.len() as u64
     }
 
-    /// How many have been handled more than once.
-    pub(crate) fn duplicates(&self) -> usize {
-        self.handled.values().filter(|times| **times > 1).count()
-    }
-
     /// The promise of every scenario: published and confirmed minus handled is nothing, and whatever was handled once too
     /// often is a message that was sent.
     pub(crate) fn check(&self) {
