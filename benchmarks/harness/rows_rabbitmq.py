@@ -116,11 +116,13 @@ def _rust_rows(kind: str) -> tuple[Row, ...]:
                 f"Rust: {title}, {kind} queue",
                 (
                     _rust("bare client", job, "bare", kind),
+                    _rust("bare, our envelopes", job, "bare-envelopes", kind),
                     _rust("lapin", job, "lapin", kind),
                     ours("orkestra", "rust", "rabbit", job, "orkestra", kind),
                 ),
                 (
                     at_least("orkestra", bound, "bare client"),
+                    at_least("orkestra", bound, "bare, our envelopes"),
                     Goal("orkestra", "lapin"),
                 ),
                 "1,000 in flight; the bare client writes ready-made frames and awaits "

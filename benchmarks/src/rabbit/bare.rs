@@ -12,9 +12,9 @@ use tokio::{
 
 use super::wire::{
     self, Arguments, CHANNEL_CLOSE, CHANNEL_OPEN, CHANNEL_OPEN_OK, CLOSE, CONFIRM_SELECT,
-    CONFIRM_SELECT_OK, CONSUME, CONSUME_OK, DELIVER, Incoming, Method, OPEN, OPEN_OK, PROTOCOL,
-    QOS, QOS_OK, QUEUE_DECLARE, QUEUE_DECLARE_OK, QUEUE_DELETE, QUEUE_DELETE_OK, START, START_OK,
-    TUNE, TUNE_OK,
+    CONFIRM_SELECT_OK, CONSUME, CONSUME_OK, DELIVER, EXCHANGE_DECLARE, EXCHANGE_DECLARE_OK,
+    Incoming, Method, OPEN, OPEN_OK, PROTOCOL, QOS, QOS_OK, QUEUE_BIND, QUEUE_BIND_OK,
+    QUEUE_DECLARE, QUEUE_DECLARE_OK, QUEUE_DELETE, QUEUE_DELETE_OK, START, START_OK, TUNE, TUNE_OK,
 };
 
 const CHANNEL: u16 = 1;
@@ -79,6 +79,31 @@ impl Bare {
             .byte(0b0000_0010)
             .table(&[("x-queue-type", kind)]);
         self.call(QUEUE_DECLARE, arguments, QUEUE_DECLARE_OK).await
+    }
+
+    /// Declares a durable topic exchange and binds `queue` to it.
+    pub(crate) async fn bind(
+        &mut self,
+        exchange: &str,
+        queue: &str,
+        topic: &str,
+    ) -> Result<(), Box<dyn Error>> {
+        let arguments = Arguments::default()
+            .short(0)
+            .short_text(exchange)
+            .short_text("topic")
+            .byte(0b0000_0010)
+            .table(&[]);
+        self.call(EXCHANGE_DECLARE, arguments, EXCHANGE_DECLARE_OK)
+            .await?;
+        let arguments = Arguments::default()
+            .short(0)
+            .short_text(queue)
+            .short_text(exchange)
+            .short_text(topic)
+            .byte(0)
+            .table(&[]);
+        self.call(QUEUE_BIND, arguments, QUEUE_BIND_OK).await
     }
 
     /// Deletes a queue, whether it exists or not.

@@ -27,6 +27,10 @@ pub(crate) fn measure(words: &[&str]) -> Outcome {
     let runtime = runtime()?;
     match words {
         ["send", "bare", kind] => runtime.block_on(throughput::send(kind)),
+        ["send", "bare-envelopes", kind] => runtime.block_on(throughput::send_envelopes(kind)),
+        ["consume", "bare-envelopes", kind] => {
+            runtime.block_on(throughput::consume_envelopes(kind))
+        }
         ["send", "lapin", kind] => runtime.block_on(lapin_plain::send(kind)),
         ["consume", "bare", kind] => runtime.block_on(throughput::consume(kind)),
         ["consume", "lapin", kind] => runtime.block_on(lapin_plain::consume(kind)),

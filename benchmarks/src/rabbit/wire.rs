@@ -15,6 +15,10 @@ pub(crate) const CLOSE: Method = (10, 50);
 pub(crate) const CHANNEL_OPEN: Method = (20, 10);
 pub(crate) const CHANNEL_OPEN_OK: Method = (20, 11);
 pub(crate) const CHANNEL_CLOSE: Method = (20, 40);
+pub(crate) const EXCHANGE_DECLARE: Method = (40, 10);
+pub(crate) const EXCHANGE_DECLARE_OK: Method = (40, 11);
+pub(crate) const QUEUE_BIND: Method = (50, 20);
+pub(crate) const QUEUE_BIND_OK: Method = (50, 21);
 pub(crate) const QUEUE_DECLARE: Method = (50, 10);
 pub(crate) const QUEUE_DECLARE_OK: Method = (50, 11);
 pub(crate) const QUEUE_DELETE: Method = (50, 40);
@@ -108,6 +112,44 @@ pub(crate) fn publication(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
         .short(0b1001_0000_0000_0000)
         .short_text("application/json")
         .byte(2);
+    bytes.extend(frame(HEADER_FRAME, channel, &header.0));
+    bytes.extend(frame(BODY_FRAME, channel, body));
+    bytes
+}
+
+/// The three frames of a message as Orkestra sends it: through a topic exchange, mandatory, with its properties and its header.
+pub(crate) fn orkestra_publication(
+    channel: u16,
+    exchange: &str,
+    topic: &str,
+    body: &[u8],
+) -> Vec<u8> {
+    const ID: &str = "019506b8-9d2a-7c3e-8f00-0123456789ab";
+    let arguments = Arguments::default()
+        .short(0)
+        .short_text(exchange)
+        .short_text(topic)
+        .byte(1);
+    let mut bytes = method(channel, PUBLISH, &arguments);
+    let attempt = Arguments::default()
+        .short_text("x-orkestra-attempt")
+        .byte(b'I')
+        .long(1);
+    // In the order of their bits: content type (15), headers (13), delivery mode (12), correlation id (10), message id (7),
+    // timestamp (6), type (5), app id (3).
+    let header = Arguments::default()
+        .short(PUBLISH.0)
+        .short(0)
+        .long_long(u64::from(length(body)))
+        .short(0b1011_0100_1110_1000)
+        .short_text("application/json")
+        .text(&attempt.0)
+        .byte(2)
+        .short_text(ID)
+        .short_text(ID)
+        .long_long(1_700_000_000)
+        .short_text("command")
+        .short_text("bench");
     bytes.extend(frame(HEADER_FRAME, channel, &header.0));
     bytes.extend(frame(BODY_FRAME, channel, body));
     bytes
