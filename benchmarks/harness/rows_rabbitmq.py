@@ -98,14 +98,26 @@ def _node_rows(kind: str) -> tuple[Row, ...]:
             f"Node: {title}, {kind} queue",
             (
                 *(node(peer, f"rabbit_{job}", peer, kind) for peer in _PEERS_NODE),
+                *_by_hand(job, kind),
                 ours("orkestra", "node", f"rabbit_{job}", "orkestra", kind),
             ),
-            tuple(at_least("orkestra", 1.3, peer) for peer in _PEERS_NODE),
+            (
+                *(at_least("orkestra", 1.3, peer) for peer in _PEERS_NODE),
+                *(Goal("orkestra", side.label) for side in _by_hand(job, kind)),
+            ),
             broker=True,
             most_rounds=_ROUNDS,
         )
         for job, title in jobs.items()
     )
+
+
+def _by_hand(job: str, kind: str) -> tuple[Side, ...]:
+    """What a sender does who writes our contract by hand."""
+    if job == "consume":
+        return ()
+    name = "amqplib, our envelopes"
+    return (node(name, f"rabbit_{job}", "amqplib-envelopes", kind),)
 
 
 def _rust_rows(kind: str) -> tuple[Row, ...]:

@@ -1,6 +1,8 @@
 // The peers, each as its documentation shows: `sender` resolves to a function that resolves once
 // the broker confirmed, `consumer` calls `handle` and acknowledges when its promise resolved.
 
+import { randomUUID } from "node:crypto";
+
 import { AmqpConnection } from "@golevelup/nestjs-rabbitmq";
 import amqp from "amqplib";
 import { Connection } from "rabbitmq-client";
@@ -26,6 +28,70 @@ async function amqplib() {
       await channel.prefetch(WINDOW);
       await channel.consume(queue, async (message) => {
         await handle(message.content);
+        channel.ack(message);
+      });
+    },
+    async close() {
+      await new Promise(setImmediate); // the last message is acknowledged after it was counted
+      await connection.close();
+    },
+  };
+}
+
+/**
+ * amqplib by hand with messages of our contract: an envelope with id, metadata and time for each, a topic exchange,
+ * `mandatory`, properties and a header; what arrives is parsed.
+ */
+async function amqplibEnvelopes() {
+  const connection = await amqp.connect(URL, { noDelay: true });
+  const payload = JSON.parse(BODY.toString());
+  return {
+    async sender(queue) {
+      const channel = await connection.createConfirmChannel();
+      await channel.assertExchange("bench.commands", "topic", { durable: true });
+      await channel.bindQueue(queue, "bench.commands", queue);
+      return () =>
+        new Promise((resolve, reject) => {
+          const id = randomUUID();
+          const now = new Date();
+          const envelope = {
+            __type__: "command_envelope",
+            command_type: "Bench.PlaceOrder",
+            command_id: id,
+            params: payload,
+            metadata: {
+              correlation_id: id,
+              causation_id: null,
+              actor_id: null,
+              actor_type: "system",
+              source: null,
+              issued_at: now.toISOString(),
+            },
+            status: "dispatched",
+            attempts: 1,
+          };
+          const options = {
+            persistent: true,
+            mandatory: true,
+            messageId: id,
+            correlationId: id,
+            type: "command",
+            appId: "bench",
+            contentType: "application/json",
+            timestamp: Math.trunc(now.getTime() / 1000),
+            headers: { "x-orkestra-attempt": 1 },
+          };
+          const body = Buffer.from(JSON.stringify(envelope));
+          channel.publish("bench.commands", queue, body, options, (error) =>
+            error ? reject(error) : resolve(),
+          );
+        });
+    },
+    async consumer(queue, handle) {
+      const channel = await connection.createChannel();
+      await channel.prefetch(WINDOW);
+      await channel.consume(queue, async (message) => {
+        await handle(JSON.parse(message.content.toString()).params);
         channel.ack(message);
       });
     },
@@ -81,4 +147,9 @@ async function golevelup() {
   };
 }
 
-export const PEERS = { amqplib, "rabbitmq-client": rabbitmqClient, golevelup };
+export const PEERS = {
+  amqplib,
+  "amqplib-envelopes": amqplibEnvelopes,
+  "rabbitmq-client": rabbitmqClient,
+  golevelup,
+};
