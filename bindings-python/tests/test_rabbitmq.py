@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -354,6 +355,28 @@ async def test_k16_what_takes_too_long_goes_back(host: Host) -> None:
         await begun.wait()
     queue = "orkestra.cmd.place_order"
     await eventually(lambda: host.depth(queue) == 1)
+
+
+async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_closing(
+    host: Host,
+) -> None:
+    app, begun = host.app(close_timeout=0.05), asyncio.Event()
+    go_on, ended = asyncio.Event(), asyncio.Event()
+
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: PlaceOrder) -> None:
+        begun.set()
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on.wait()
+        ended.set()
+
+    async with app:
+        await app.send(ORDER)
+        await begun.wait()
+    assert not ended.is_set()
+    go_on.set()
+    await ended.wait()
 
 
 async def test_k17_one_consumer_keeps_the_order(host: Host) -> None:

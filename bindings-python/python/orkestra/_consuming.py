@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LAST_WORD = 1.0
+"""Seconds that a handler has to end after it was cancelled."""
 _IN_A_ROW = 64
 """Messages that a worker handles before others have their turn on the loop."""
 
@@ -237,7 +239,8 @@ class Tasks(Crew):
             self._cutting_short = True
             for task in late:
                 task.cancel()
-            await asyncio.wait(late)
+            # One that does not let itself be cancelled is left behind.
+            await asyncio.wait(late, timeout=_LAST_WORD)
 
 
 class Threads(Crew):
