@@ -1,9 +1,9 @@
 /** The example domain of the tests: one shop. */
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { aggregate, command, event, Orkestra, type OrkestraOptions, Reject } from "orkestra";
-import { onTestFinished } from "vitest";
+import { afterAll, onTestFinished } from "vitest";
 import { z } from "zod";
 
 export const PlaceOrder = command(
@@ -46,8 +46,17 @@ export const cart = (
 export const place = (order_id = "7") => PlaceOrder({ order_id, quantity: 1 });
 export const placed = (order_id = "7") => OrderPlaced({ order_id, quantity: 1 });
 
-/** A folder that is the test's own. */
-export const folder = (): string => mkdtempSync(join(tmpdir(), "orkestra-"));
+const folders: string[] = [];
+afterAll(() => {
+  for (const one of folders) rmSync(one, { recursive: true, force: true });
+});
+
+/** A folder that is the test's own; removed after the last test of its file. */
+export function folder(): string {
+  const made = mkdtempSync(join(tmpdir(), "orkestra-"));
+  folders.push(made);
+  return made;
+}
 
 /** An app of the test, closed when it ends. In memory unless `options` say otherwise. */
 export function shop(options: OrkestraOptions = {}): Orkestra {
