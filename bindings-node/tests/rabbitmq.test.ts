@@ -565,9 +565,10 @@ describe.skipIf(!hasBroker())("RabbitMQ", () => {
     expect(bus).toMatchObject({ connected: true, consumers: [{ consuming: true }] });
   }, 60_000);
 
-  test.skipIf(!process.env.ORKESTRA_TEST_TLS)("over TLS, with a certificate of ours", async () => {
+  test("over TLS, with a certificate of ours", async () => {
     const host = new VirtualHost();
     const tls = process.env.ORKESTRA_TEST_TLS;
+    expect(tls, "ORKESTRA_TEST_TLS").toBeTruthy();
     const query = `?cacertfile=${tls}/ca.pem&certfile=${tls}/client.pem&keyfile=${tls}/client.key`;
     const server = process.env.ORKESTRA_TEST_AMQPS ?? "";
     const bus = `${server.slice(0, server.lastIndexOf("/"))}/${host.name}`;
