@@ -227,6 +227,7 @@ describe("logged events reach their handlers", () => {
     const store = `sqlite:${folder()}/shop.db`;
     const seen: string[] = [];
     const { opened, open } = gate();
+    const closing = gate();
     const first = shop({ store });
     first.eventHandler(
       OrderPlaced,
@@ -234,7 +235,7 @@ describe("logged events reach their handlers", () => {
         seen.push(order_id);
         if (order_id === "2") {
           open();
-          await Promise.resolve();
+          await closing.opened;
         }
       },
       { name: "h" },
@@ -242,7 +243,9 @@ describe("logged events reach their handlers", () => {
     await first.start();
     await first.store.append("order", ["1", "2", "3", "4"].map(placed));
     await opened;
-    await first.close();
+    const closed = first.close();
+    closing.open();
+    await closed;
     const before = seen.length;
 
     const second = shop({ store });
