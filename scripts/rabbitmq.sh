@@ -18,6 +18,7 @@
 caller=$PWD
 source "$(dirname "$0")/lib.sh"
 source scripts/tools.sh
+source scripts/private.sh
 
 BIN=/usr/lib/rabbitmq/bin
 # What a start may take; a loaded machine is slow.
@@ -25,7 +26,7 @@ PATIENCE=60
 
 # names FOLDER: what belongs to the node in this folder.
 names() {
-    case $1 in /*) folder=$1 ;; *) folder=$caller/$1 ;; esac
+    folder=$(absolute "$1")
     [ -r "$folder/port" ] || return 1
     port=$(cat "$folder/port")
     node=orkestra-$port@localhost
@@ -50,43 +51,12 @@ names() {
     )
 }
 
-# ours NAME WORDS: the process id in FOLDER/NAME.pid is alive and its command line has the words, so it is no other
-# process that got the number of a dead one.
-ours() {
-    local pid
-    pid=$(cat "$folder/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
-        ps -ww -o args= -p "$pid" 2>/dev/null | grep -qF -- "$2"
-}
-
-# end NAME WORDS SIGNAL...: sends the signals until the process is gone, ten seconds each.
-end() {
-    local name=$1 words=$2 signal tick
-    shift 2
-    for signal; do
-        ours "$name" "$words" || break
-        kill "-$signal" "$(cat "$folder/$name.pid")" 2>/dev/null || true
-        for ((tick = 0; tick < 500; tick++)); do
-            ours "$name" "$words" || break
-            sleep 0.02
-        done
-    done
-    rm -f "$folder/$name.pid"
-}
-
 end_all() {
-    local tick
-    end owner "$folder/owner" TERM
+    unwatch
     end node "-orkestra $(cat "$folder/id")" "$@"
-    # A process that ends loses its words first and its sockets last.
-    for ((tick = 0; tick < 100; tick++)); do
-        answers "$port" || answers $((port + 1)) || break
-        sleep 0.02
-    done
+    await_closed "$port" $((port + 1))
     end epmd "$folder/epmd" TERM KILL
 }
-
-# answers PORT: somebody listens there.
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # One at a time: erl_call has one name of its own, which a node takes from one caller only, and knows a while longer.
 evaluate() {
@@ -114,24 +84,6 @@ vhost() {
 
 ready() {
     [ "$(evaluate -a 'rabbit is_running []' 2>/dev/null)" = true ] && answers "$port" && answers $((port + 1))
-}
-
-# certificates: an authority of our own, and what it signed for the server and for a client.
-certificates() {
-    local name
-    [ ! -e "$folder/tls/client.pem" ] || return 0
-    mkdir -p "$folder/tls"
-    (
-        cd "$folder/tls"
-        key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650)
-        openssl req -x509 "${key[@]}" -keyout ca.key -out ca.pem -subj "/CN=Orkestra's test authority" \
-            -addext keyUsage=critical,keyCertSign
-        for name in server client; do
-            openssl req -x509 "${key[@]}" -CA ca.pem -CAkey ca.key -keyout $name.key -out $name.pem \
-                -subj "/CN=orkestra-$name" -addext basicConstraints=critical,CA:FALSE \
-                -addext extendedKeyUsage=${name}Auth -addext subjectAltName=DNS:localhost,IP:127.0.0.1
-        done
-    ) 2>"$folder/openssl.log" || die "openssl failed: $(cat "$folder/openssl.log")"
 }
 
 write_folder() {
@@ -163,23 +115,18 @@ CONF
 }
 
 start() {
-    local taken
-    if ! [[ $2 =~ ^[0-9]+$ ]] || [ "$2" -lt 1024 ] || [ "$2" -gt 55533 ]; then
-        die "PORT is a number from 1024 to 55533, not '$2'"
-    fi
+    must_be_port "$2" 55533
     need_rabbitmq
     if names "$1"; then
         if [ "$port" = "$2" ] && ready; then
-            watch "${3:-}"
+            watch rabbitmq.sh "${3:-}"
             return
         fi
         end_all KILL
         # A name has its port in it, and the data the name.
         [ "$port" = "$2" ] || rm -rf "$folder/data"
     fi
-    for taken in "$2" $(($2 + 1)); do
-        ! answers "$taken" || die "port $taken is taken by another process"
-    done
+    must_be_free "$2" $(($2 + 1))
     mkdir -p "$1"
     folder=$(cd "$1" && pwd)
     write_folder "$2"
@@ -192,7 +139,7 @@ start() {
     env "${settings[@]}" detached=1 setsid "$BIN/rabbitmq-server" </dev/null >"$folder/log/start.log" 2>&1 &
     echo $! >"$folder/node.pid"
     await
-    watch "${3:-}"
+    watch rabbitmq.sh "${3:-}"
 }
 
 await() {
@@ -208,29 +155,13 @@ await() {
     done
 }
 
-# watch OWNER: a process that removes the node when the process OWNER is gone.
-watch() {
-    end owner "$folder/owner" TERM
-    [ -n "$1" ] || return 0
-    ln -sf "$(command -v bash)" "$folder/owner"
-    setsid "$folder/owner" -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -f "$3/owner.pid"; exec "$2" remove "$3"' \
-        owner "$1" "$ROOT/scripts/rabbitmq.sh" "$folder" </dev/null >/dev/null 2>&1 &
-    echo $! >"$folder/owner.pid"
-}
-
-usage() {
-    sed -n '2,/^caller/s/^# \{0,1\}//p' "$ROOT/scripts/rabbitmq.sh" >&2
-    exit 2
-}
-
-[ $# -ge 2 ] || usage
+[ $# -ge 2 ] || usage rabbitmq.sh
 command=$1
 shift
 case $command in
 start)
-    [ $# -ge 2 ] || usage
-    case $1 in /*) folder=$1 ;; *) folder=$caller/$1 ;; esac
-    start "$folder" "${@:2}"
+    [ $# -ge 2 ] || usage rabbitmq.sh
+    start "$(absolute "$1")" "${@:2}"
     ;;
 stop | kill | remove)
     names "$1" || exit 0
@@ -241,7 +172,7 @@ stop | kill | remove)
     esac
     ;;
 ctl | eval | vhost)
-    [ $# -ge 2 ] || usage
+    [ $# -ge 2 ] || usage rabbitmq.sh
     if ! names "$1" || ! ours node "-orkestra $(cat "$folder/id")"; then
         die "no node runs in $1"
     fi
@@ -252,5 +183,5 @@ ctl | eval | vhost)
     vhost) vhost "$1" ;;
     esac
     ;;
-*) usage ;;
+*) usage rabbitmq.sh ;;
 esac

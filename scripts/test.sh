@@ -5,12 +5,12 @@ source scripts/tools.sh
 source scripts/steps.sh
 source scripts/report.sh
 source scripts/checks.sh
-source scripts/broker.sh
+source scripts/servers.sh
 
 test_rust() {
     section Rust
     lint_rust
-    need_broker
+    need_servers
     step "cargo test" cargo test -q --locked --workspace --all-features
     step "cargo doc" env RUSTDOCFLAGS="-D warnings -D rustdoc::broken_intra_doc_links" \
         cargo doc -q --locked --workspace --no-deps --all-features
@@ -24,7 +24,7 @@ test_python() {
     step "stubtest" stubtest
     # Named, as pyright would take a configuration from a folder above before ours.
     step "pyright" node_tool pyright --warnings -p pyproject.toml
-    need_broker
+    need_servers
     step "pytest" "$PYTHON" -m pytest -q
 }
 
@@ -33,7 +33,7 @@ test_node() {
     lint_node
     must "build the Node package" node_package fast
     step "tsc" node_tool tsc -p tsconfig.json
-    need_broker
+    need_servers
     step "vitest" node_tool vitest run
 }
 
@@ -42,7 +42,7 @@ test_examples() {
     must "python tools" python_packages test
     must "build both packages" build_both
     must "the flights' data" flights_data
-    need_broker
+    need_servers
     step "pytest examples" pytest_examples
 }
 

@@ -92,19 +92,56 @@ need_node() {
 
 # RabbitMQ: Debian's package, for the nodes of scripts/rabbitmq.sh. Its service is not started, now or at the next boot.
 need_rabbitmq() {
-    local policy=/usr/sbin/policy-rc.d own="" status=0
     if [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v openssl >/dev/null; then
         return
     fi
-    may_install rabbitmq-server openssl
+    quiet_packages rabbitmq-server openssl
+    disable_service rabbitmq-server
+}
+
+# PostgreSQL and PgBouncer: Debian's packages, for the servers of scripts/postgres.sh. No cluster is made, no service started.
+# Sets BIN, the folder of the newest version's programs, and `unprivileged`, the user for who is root.
+need_postgres() {
+    local no_cluster=/etc/postgresql-common/createcluster.d/orkestra.conf status=0
+    if ! find_postgres || ! command -v pgbouncer >/dev/null || ! command -v openssl >/dev/null; then
+        may_install postgresql pgbouncer openssl
+        if ! find_postgres; then
+            # It reads, when the server's package comes, whether to make a cluster for the machine.
+            quiet_packages postgresql-common
+            as_root mkdir -p "${no_cluster%/*}"
+            echo 'create_main_cluster = false' | as_root tee $no_cluster >/dev/null
+            (quiet_packages postgresql) || status=$?
+            as_root rm -f $no_cluster
+            [ "$status" = 0 ] || exit "$status"
+        fi
+        quiet_packages pgbouncer openssl
+        disable_service pgbouncer
+        find_postgres || die "PostgreSQL could not be installed"
+    fi
+    unprivileged=nobody
+    ! id -u postgres >/dev/null 2>&1 || unprivileged=postgres
+}
+find_postgres() {
+    local found
+    for found in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -Vr); do
+        [ ! -x "$found/initdb" ] || [ ! -x "$found/postgres" ] || [ ! -x "$found/psql" ] || { BIN=$found && return; }
+    done
+    return 1
+}
+
+# quiet_packages PACKAGE...: installed, but what they bring is not started.
+quiet_packages() {
+    local policy=/usr/sbin/policy-rc.d own="" status=0
+    may_install "$@"
     if [ ! -e $policy ]; then
         # Debian asks this program whether a service that was just installed may start: 101 means no.
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
         as_root chmod 755 $policy
         own=1
     fi
-    system_packages rabbitmq-server openssl || status=$?
+    (system_packages "$@") || status=$?
     [ -z "$own" ] || as_root rm -f $policy
-    [ "$status" = 0 ] || die "RabbitMQ could not be installed"
-    ! command -v systemctl >/dev/null || as_root systemctl disable --quiet rabbitmq-server || true
+    [ "$status" = 0 ] || die "could not be installed: $*"
 }
+# disable_service NAME: it does not start at the next boot either.
+disable_service() { ! command -v systemctl >/dev/null || as_root systemctl disable --quiet "$1" || true; }

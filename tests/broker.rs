@@ -1,15 +1,11 @@
 //! Brokers for tests: virtual hosts of the node that the run shares (`make test` starts it), and nodes that a scenario may
 //! stop. Both through `scripts/rabbitmq.sh`.
 
-use std::{
-    env,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
-};
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+
+use crate::private::{free_port, required, run, setting};
 
 /// The node of the whole run, and the folder for `scripts/rabbitmq.sh`.
 #[derive(Debug)]
@@ -35,18 +31,11 @@ pub fn shared() -> Option<Shared> {
             folder: folder.into(),
         });
     }
-    let required = setting("ORKESTRA_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name == "rabbitmq"),
-        "ORKESTRA_TEST_REQUIRE names rabbitmq, but ORKESTRA_TEST_AMQP or ORKESTRA_TEST_RABBITMQ is not set"
+    required(
+        "rabbitmq",
+        "no broker (ORKESTRA_TEST_AMQP, ORKESTRA_TEST_RABBITMQ)",
     );
-    eprintln!("skipped: no broker (ORKESTRA_TEST_AMQP, ORKESTRA_TEST_RABBITMQ)");
     None
-}
-
-#[expect(clippy::disallowed_methods, reason = "what the run gives its tests")]
-fn setting(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Shared {
@@ -192,7 +181,7 @@ impl Node {
     pub fn stopped() -> Self {
         Self {
             folder: TempDir::with_prefix("orkestra-scenario-").unwrap(),
-            port: free_port(),
+            port: free_port(22_000, &[0, 1, 10_000, 10_001]),
         }
     }
 
@@ -243,36 +232,6 @@ impl Drop for Node {
     }
 }
 
-/// A port that nobody listens on, as on those that `scripts/rabbitmq.sh` derives from it; each call another.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 1000).unwrap();
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 22_000 + (start + number) % 1000 * 2;
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if [port, port + 1, port + 10_000, port + 10_001]
-            .into_iter()
-            .all(free)
-        {
-            return port;
-        }
-    }
-}
-
 fn script(command: &[&str], folder: &Path, rest: &[&str]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/rabbitmq.sh");
-    let output = Command::new(path)
-        .args(command)
-        .arg(folder)
-        .args(rest)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "rabbitmq.sh {command:?} {rest:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    run("rabbitmq.sh", command, folder, rest)
 }

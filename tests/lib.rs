@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
 
 pub mod broker;
+pub mod postgres;
+mod private;
