@@ -652,6 +652,31 @@ export class WaitTimeoutError extends AppError {
   };
 }
 
+/** What was given as the user's own connection is none that is known. */
+export class InvalidConnectionError extends AppError {
+  static override readonly code: string = "ORK_APP_INVALID_CONNECTION";
+  declare readonly details: {
+    readonly expected: string;
+    readonly found: string;
+  };
+}
+
+/** The user's own connection commits each statement by itself. */
+export class NoTransactionError extends AppError {
+  static override readonly code: string = "ORK_APP_NO_TRANSACTION";
+  declare readonly details: {
+    readonly connection: string;
+  };
+}
+
+/** The user's own connection is open on the file of the app's store. */
+export class StoreFileError extends AppError {
+  static override readonly code: string = "ORK_APP_STORE_FILE";
+  declare readonly details: {
+    readonly path: string;
+  };
+}
+
 type ErrorClass = typeof OrkestraError;
 
 const CLASSES: readonly ErrorClass[] = [
@@ -719,6 +744,9 @@ const CLASSES: readonly ErrorClass[] = [
   ForkedError,
   WaitInLoopError,
   WaitTimeoutError,
+  InvalidConnectionError,
+  NoTransactionError,
+  StoreFileError,
 ];
 
 const BY_CODE: ReadonlyMap<string, ErrorClass> = new Map(CLASSES.map((type) => [type.code, type]));

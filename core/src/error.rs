@@ -78,6 +78,29 @@ coded_errors! {
             /// The limit in seconds.
             seconds: f64,
         } = "ORK_APP_WAIT_TIMEOUT", "WaitTimeoutError", transient: true;
+
+        /// What was given as the user's own connection is none that is known.
+        #[error("expected {expected}, found {found}")]
+        InvalidConnection {
+            /// What can be given here.
+            expected: String,
+            /// The type that was given.
+            found: String,
+        } = "ORK_APP_INVALID_CONNECTION", "InvalidConnectionError", transient: false;
+
+        /// The user's own connection commits each statement by itself, so that nothing would be atomic with it.
+        #[error("{connection}: expected an open transaction, found a connection that commits each statement by itself")]
+        NoTransaction {
+            /// The type of the connection.
+            connection: String,
+        } = "ORK_APP_NO_TRANSACTION", "NoTransactionError", transient: false;
+
+        /// The user's own connection is open on the file of the app's store.
+        #[error("{path}: expected another file than the store's own")]
+        StoreFile {
+            /// The file.
+            path: String,
+        } = "ORK_APP_STORE_FILE", "StoreFileError", transient: false;
     }
 }
 

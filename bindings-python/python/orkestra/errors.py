@@ -35,6 +35,7 @@ __all__ = [
     "HandlerTimeoutError",
     "InvalidAggregateError",
     "InvalidArgumentError",
+    "InvalidConnectionError",
     "InvalidDecisionError",
     "InvalidFieldError",
     "InvalidHandlerError",
@@ -54,6 +55,7 @@ __all__ = [
     "NewerSchemaError",
     "NoDeadLetterError",
     "NoHandlerError",
+    "NoTransactionError",
     "NoUpcasterError",
     "NotADatabaseError",
     "NotCaughtUpError",
@@ -68,6 +70,7 @@ __all__ = [
     "StaleLeaseError",
     "StoreClosedError",
     "StoreError",
+    "StoreFileError",
     "StoreLockedError",
     "StoreUnavailableError",
     "SubscriptionError",
@@ -667,6 +670,28 @@ class WaitTimeoutError(AppError):
     code = "ORK_APP_WAIT_TIMEOUT"
     transient = True
     seconds: float
+
+
+class InvalidConnectionError(AppError):
+    """What was given as the user's own connection is none that is known."""
+
+    code = "ORK_APP_INVALID_CONNECTION"
+    expected: str
+    found: str
+
+
+class NoTransactionError(AppError):
+    """The user's own connection commits each statement by itself."""
+
+    code = "ORK_APP_NO_TRANSACTION"
+    connection: str
+
+
+class StoreFileError(AppError):
+    """The user's own connection is open on the file of the app's store."""
+
+    code = "ORK_APP_STORE_FILE"
+    path: str
 
 
 def _by_code() -> dict[str, type[OrkestraError]]:
