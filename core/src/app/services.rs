@@ -17,7 +17,8 @@ use crate::{
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
     outbox::{RELAY, Relay, RelayHealth, RelayOptions, RunningRelay, WINDOW},
     ports::{
-        Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore, TypeFilter,
+        Bus, CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
+        SnapshotStore, TypeFilter,
     },
     subscription::{Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
@@ -34,7 +35,7 @@ pub struct Settings {
     pub bus: Option<String>,
     /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
-    /// Where checkpoints, leases and dead letters are kept: `sqlite:<path>` or `memory:`. Default: in the store.
+    /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>` or `memory:`. Default: in the store.
     pub state: Option<String>,
     /// The longest payload in bytes. Default 1 MiB.
     pub max_payload_bytes: Option<usize>,
@@ -72,7 +73,7 @@ pub struct Plan {
     pub bus: BusBackend,
     /// Where events and snapshots go.
     pub store: Backend,
-    /// Where checkpoints, leases and dead letters go; `None` for the store.
+    /// Where checkpoints, leases, dead letters, outbox and inbox go; `None` for the store.
     pub state: Option<Backend>,
     /// Limits of payloads.
     pub limits: PayloadLimits,
@@ -161,6 +162,8 @@ impl Plan {
             checkpoints: state.checkpoints,
             leases: state.leases,
             dead_letters: state.dead_letters,
+            outbox: state.outbox,
+            inbox: state.inbox,
             broker,
             background,
             clock: Arc::clone(&self.clock),
@@ -206,6 +209,10 @@ pub struct Services {
     pub leases: Arc<dyn LeaseStore>,
     /// Messages given up on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// Messages that are to leave.
+    pub outbox: Arc<dyn OutboxStore>,
+    /// What was handled.
+    pub inbox: Arc<dyn InboxStore>,
     /// What carries messages between processes; `None` in process.
     pub broker: Option<Broker>,
     /// The clock.
@@ -309,12 +316,21 @@ struct Ports {
     checkpoints: Arc<dyn CheckpointStore>,
     leases: Arc<dyn LeaseStore>,
     dead_letters: Arc<dyn DeadLetterStore>,
+    outbox: Arc<dyn OutboxStore>,
+    inbox: Arc<dyn InboxStore>,
 }
 
 impl Ports {
     fn of<S>(store: S) -> Self
     where
-        S: EventStore + SnapshotStore + CheckpointStore + LeaseStore + DeadLetterStore + 'static,
+        S: EventStore
+            + SnapshotStore
+            + CheckpointStore
+            + LeaseStore
+            + DeadLetterStore
+            + OutboxStore
+            + InboxStore
+            + 'static,
     {
         let store = Arc::new(store);
         Self {
@@ -322,7 +338,9 @@ impl Ports {
             snapshots: store.clone(),
             checkpoints: store.clone(),
             leases: store.clone(),
-            dead_letters: store,
+            dead_letters: store.clone(),
+            outbox: store.clone(),
+            inbox: store,
         }
     }
 
