@@ -6,10 +6,13 @@
 
 mod crash;
 mod ledger;
+mod log;
 mod outage;
 mod process;
 mod recovery;
+mod relay;
 mod sender;
+mod takeover;
 mod trouble;
 mod work;
 

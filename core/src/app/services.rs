@@ -1,7 +1,8 @@
 //! The adapters of an app, opened by URL: the one place that knows them all. The Rust app and both bindings start here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::select;
 use parking_lot::Mutex;
 
 #[cfg(feature = "rabbitmq")]
@@ -300,6 +301,9 @@ impl Services {
         if let Some(broker) = &self.broker {
             broker.close(LAST_WAIT).await;
         }
+        // What was dropped a moment ago still gives its lease back.
+        let settled = pin!(self.background.settled());
+        select(settled, self.clock.sleep(LAST_WAIT)).await;
         let events = self.events.close().await;
         let state = match &self.state_events {
             Some(state) => state.close().await,
