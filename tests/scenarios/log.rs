@@ -12,7 +12,6 @@ use orkestra::{
     code::Coded,
     ports::{ExpectedRevision, Position, ReadAll},
 };
-use orkestra_tests::postgres;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -39,15 +38,6 @@ impl Place {
             url: format!("sqlite:{}", folder.path().join("log.db").display()),
             _folder: Some(folder),
         }
-    }
-
-    /// A database of its own; `None` where there is no server.
-    pub(crate) fn postgres(name: &str) -> Option<Self> {
-        postgres::shared().map(|server| Self {
-            kind: "postgres",
-            url: server.database(name),
-            _folder: None,
-        })
     }
 
     /// A name for what is not in the store.
