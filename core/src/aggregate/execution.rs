@@ -573,6 +573,7 @@ mod tests {
         execution.found(None);
         let done = Executed {
             revision: None,
+            position: None,
             events: 0,
             repeated: false,
         };
