@@ -13,7 +13,9 @@ const fields = {
 export const PlaceOrder = command("Bench.PlaceOrder", z.object(fields));
 export const OrderPlaced = event("Bench.OrderPlaced", z.object(fields));
 
-/** Makes an app on memory, unless `options` has another store. */
+/** Makes an app on memory, or on the SQLite file `file` of this process's folder. */
 export function makeApp(options = {}) {
-  return new Orkestra("Bench", { bus: "memory:", store: "memory:", ...options });
+  const { file, ...rest } = options;
+  const store = file === undefined ? "memory:" : `sqlite:${file}`;
+  return new Orkestra("Bench", { bus: "memory:", store, ...rest });
 }

@@ -1,5 +1,5 @@
-// Commands per second: load an aggregate of 10 events, decide, append 1 durably: `command.mjs SIDE`.
-// Each command goes to another aggregate, so that none grows much. On SQLite, or PostgreSQL where the side says so.
+// Commands per second on SQLite: load an aggregate of 10 events, decide, append 1 durably:
+// `command.mjs SIDE`. Each command goes to another aggregate, so that none grows much.
 
 import { payload } from "./_shop.mjs";
 import { emit } from "./_timing.mjs";
@@ -20,18 +20,9 @@ async function rate(execute) {
 }
 
 async function emmett(options) {
-  const { openEmmett } = await import("./_emmett.mjs");
-  return emmettOn(await openEmmett("emmett.db", options));
-}
-
-async function emmettPostgres() {
-  const { openEmmettPostgres } = await import("./_emmett_postgres.mjs");
-  return emmettOn(await openEmmettPostgres());
-}
-
-async function emmettOn({ store, close }) {
   const { CommandHandler } = await import("@event-driven-io/emmett");
-  const { Stubborn } = await import("./_emmett.mjs");
+  const { Stubborn, openEmmett } = await import("./_emmett.mjs");
+  const { store, close } = await openEmmett("emmett.db", options);
   const stubborn = new Stubborn();
   for (let n = 0; n < AGGREGATES; n++) {
     const events = Array.from({ length: SHORT }, (_, i) => ({
@@ -49,13 +40,13 @@ async function emmettOn({ store, close }) {
   const value = await rate((aggregate, n) =>
     stubborn.run(() => handle(store, `order-${aggregate}`, decide(payload(n)))),
   );
-  await close();
+  close();
   return [value, { busy_retries: stubborn.retries }];
 }
 
-async function orkestra(store) {
+async function orkestra() {
   const { change, makeOrders, Order } = await import("./_ours_aggregate.mjs");
-  const app = await makeOrders(store, AGGREGATES, SHORT);
+  const app = await makeOrders("ours.db", AGGREGATES, SHORT);
   const value = await rate((aggregate, n) => app.execute(Order, change(aggregate, n)));
   await app.close();
   return value;
@@ -64,9 +55,7 @@ async function orkestra(store) {
 const sides = {
   emmett: () => emmett({}),
   "emmett-singleton": () => emmett({ singleton: true }),
-  orkestra: () => orkestra("sqlite:ours.db"),
-  "emmett-postgres": emmettPostgres,
-  "orkestra-postgres": () => orkestra(process.env.BENCH_POSTGRES),
+  orkestra,
 };
 
 const [value, details] = [await sides[process.argv[2]]()].flat();

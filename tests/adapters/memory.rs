@@ -3,10 +3,7 @@ use std::sync::Arc;
 use orkestra::{
     adapters::memory::MemoryStore,
     clock::ManualClock,
-    ports::{
-        CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
-        SnapshotStore,
-    },
+    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
     testing::{Fixture, samples::NOON},
 };
 
@@ -34,12 +31,4 @@ orkestra::lease_store_suite!(|| {
 orkestra::dead_letter_store_suite!(|| {
     let (store, clock) = memory();
     Fixture::<dyn DeadLetterStore>::new(store, clock)
-});
-orkestra::outbox_store_suite!(|| {
-    let (store, clock) = memory();
-    Fixture::<dyn OutboxStore>::new(store, clock)
-});
-orkestra::inbox_store_suite!(|| {
-    let (store, clock) = memory();
-    Fixture::<dyn InboxStore>::new(store, clock)
 });

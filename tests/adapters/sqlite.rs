@@ -5,10 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use orkestra::{
     adapters::sqlite::{SqliteConfig, SqliteStore},
     clock::ManualClock,
-    ports::{
-        CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
-        SnapshotStore,
-    },
+    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
     testing::{Fixture, block_on, samples::NOON},
 };
 
@@ -88,20 +85,6 @@ orkestra::dead_letter_store_suite!(|| {
     let shop = shop();
     let reopen = shop.reopen();
     Fixture::<dyn DeadLetterStore>::new(shop.store, shop.clock)
-        .reopened_by(move || reopen())
-        .keeping(shop.folder)
-});
-orkestra::outbox_store_suite!(|| {
-    let shop = shop();
-    let reopen = shop.reopen();
-    Fixture::<dyn OutboxStore>::new(shop.store, shop.clock)
-        .reopened_by(move || reopen())
-        .keeping(shop.folder)
-});
-orkestra::inbox_store_suite!(|| {
-    let shop = shop();
-    let reopen = shop.reopen();
-    Fixture::<dyn InboxStore>::new(shop.store, shop.clock)
         .reopened_by(move || reopen())
         .keeping(shop.folder)
 });

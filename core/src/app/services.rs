@@ -1,8 +1,7 @@
 //! The adapters of an app, opened by URL: the one place that knows them all. The Rust app and both bindings start here.
 
-use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::future::select;
 use parking_lot::Mutex;
 
 #[cfg(feature = "rabbitmq")]
@@ -18,10 +17,12 @@ use crate::{
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
     outbox::{RELAY, Relay, RelayHealth, RelayOptions, RunningRelay, WINDOW},
     ports::{
-        Bus, CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
-        SnapshotStore, TypeFilter,
+        Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore, TypeFilter,
     },
-    subscription::{Start, Subscription, SubscriptionOptions},
+    projection::{
+        Mode, Ports as ProjectionPorts, Projection, ProjectionOptions, ProjectionState, state_of,
+    },
+    subscription::{Pauses, Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
 
@@ -36,7 +37,7 @@ pub struct Settings {
     pub bus: Option<String>,
     /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
-    /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>` or `memory:`. Default: in the store.
+    /// Where checkpoints, leases and dead letters are kept: `sqlite:<path>` or `memory:`. Default: in the store.
     pub state: Option<String>,
     /// The longest payload in bytes. Default 1 MiB.
     pub max_payload_bytes: Option<usize>,
@@ -74,7 +75,7 @@ pub struct Plan {
     pub bus: BusBackend,
     /// Where events and snapshots go.
     pub store: Backend,
-    /// Where checkpoints, leases, dead letters, outbox and inbox go; `None` for the store.
+    /// Where checkpoints, leases and dead letters go; `None` for the store.
     pub state: Option<Backend>,
     /// Limits of payloads.
     pub limits: PayloadLimits,
@@ -163,14 +164,13 @@ impl Plan {
             checkpoints: state.checkpoints,
             leases: state.leases,
             dead_letters: state.dead_letters,
-            outbox: state.outbox,
-            inbox: state.inbox,
             broker,
             background,
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
             relay: Arc::default(),
+            pauses: Pauses::default(),
         })
     }
 
@@ -210,10 +210,6 @@ pub struct Services {
     pub leases: Arc<dyn LeaseStore>,
     /// Messages given up on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// Messages that are to leave.
-    pub outbox: Arc<dyn OutboxStore>,
-    /// What was handled.
-    pub inbox: Arc<dyn InboxStore>,
     /// What carries messages between processes; `None` in process.
     pub broker: Option<Broker>,
     /// The clock.
@@ -225,6 +221,7 @@ pub struct Services {
     /// The state's own store, to be closed with the rest.
     state_events: Option<Arc<dyn EventStore>>,
     relay: Arc<Mutex<Option<RunningRelay>>>,
+    pauses: Pauses,
 }
 
 /// How long closing waits for the relay to publish what is left in the log, and then for the bus.
@@ -241,6 +238,33 @@ impl Services {
         Subscription::durable(events, Arc::clone(&self.checkpoints), name, options)
             .owned(Arc::clone(&self.leases), owner, Arc::clone(&self.clock))
             .kept_by(self.background.clone())
+    }
+
+    /// The reader of the projection `name` (`<app>.<projection>`), of all processes the only one: of its live view, or of a rebuild beside it.
+    pub fn projection(
+        &self,
+        name: impl Into<String>,
+        mode: Mode,
+        options: &ProjectionOptions,
+    ) -> Projection {
+        let ports = ProjectionPorts {
+            events: Arc::clone(&self.events),
+            checkpoints: Arc::clone(&self.checkpoints),
+            leases: Arc::clone(&self.leases),
+            clock: Arc::clone(&self.clock),
+            background: self.background.clone(),
+            pauses: self.pauses.clone(),
+            owner: self.ids.next_id(self.clock.now()).to_string(),
+        };
+        Projection::new(ports, name.into(), mode, options)
+    }
+
+    /// How far the projection `name` (`<app>.<projection>`) is, in whichever process it runs.
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub async fn projection_state(&self, name: &str) -> Result<ProjectionState, Error> {
+        Ok(state_of(&*self.events, &*self.checkpoints, name).await?)
     }
 
     /// Starts publishing the log to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
@@ -301,9 +325,6 @@ impl Services {
         if let Some(broker) = &self.broker {
             broker.close(LAST_WAIT).await;
         }
-        // What was dropped a moment ago still gives its lease back.
-        let settled = pin!(self.background.settled());
-        select(settled, self.clock.sleep(LAST_WAIT)).await;
         let events = self.events.close().await;
         let state = match &self.state_events {
             Some(state) => state.close().await,
@@ -320,21 +341,12 @@ struct Ports {
     checkpoints: Arc<dyn CheckpointStore>,
     leases: Arc<dyn LeaseStore>,
     dead_letters: Arc<dyn DeadLetterStore>,
-    outbox: Arc<dyn OutboxStore>,
-    inbox: Arc<dyn InboxStore>,
 }
 
 impl Ports {
     fn of<S>(store: S) -> Self
     where
-        S: EventStore
-            + SnapshotStore
-            + CheckpointStore
-            + LeaseStore
-            + DeadLetterStore
-            + OutboxStore
-            + InboxStore
-            + 'static,
+        S: EventStore + SnapshotStore + CheckpointStore + LeaseStore + DeadLetterStore + 'static,
     {
         let store = Arc::new(store);
         Self {
@@ -342,9 +354,7 @@ impl Ports {
             snapshots: store.clone(),
             checkpoints: store.clone(),
             leases: store.clone(),
-            dead_letters: store.clone(),
-            outbox: store.clone(),
-            inbox: store,
+            dead_letters: store,
         }
     }
 

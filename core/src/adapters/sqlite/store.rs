@@ -59,7 +59,6 @@ struct Handle {
     owner: Owner,
     events: Arc<Signal>,
     checkpoints: Arc<Signal>,
-    messages: Arc<Signal>,
     watch: Watch,
 }
 
@@ -92,7 +91,6 @@ impl SqliteStore {
             owner,
             events: Arc::default(),
             checkpoints: Arc::default(),
-            messages: Arc::default(),
             watch: Watch::default(),
             path: Arc::clone(&path),
         };
@@ -106,7 +104,6 @@ impl SqliteStore {
             commits: AtomicU64::new(0),
             events: Arc::clone(&handle.events),
             checkpoints: Arc::clone(&handle.checkpoints),
-            messages: Arc::clone(&handle.messages),
         };
         let mut threads = handle
             .readers
@@ -152,11 +149,6 @@ impl SqliteStore {
         self.0.checkpoints.after(self.0.checkpoints.count())
     }
 
-    /// The same for messages in the outbox.
-    pub(super) fn enqueued(&self) -> Rung {
-        self.0.messages.after(self.0.messages.count())
-    }
-
     /// Whether other processes were watched before this call; if not, they are from now on, and the caller looks once more.
     pub(super) fn watching(&self) -> bool {
         let handle = &self.0;
@@ -166,11 +158,12 @@ impl SqliteStore {
         let watched = handle.watch.start(
             handle.gate.lock_path(),
             handle.owner,
-            [&handle.events, &handle.checkpoints, &handle.messages],
+            [&handle.events, &handle.checkpoints],
         );
         if !watched {
             // Others may have looked before the watch began, too, and will find it begun.
-            handle.ring();
+            handle.events.ring();
+            handle.checkpoints.ring();
         }
         watched
     }
@@ -186,7 +179,8 @@ impl SqliteStore {
         handle.readers.close().await?;
         handle.queue.close().await?;
         handle.watch.stop();
-        handle.ring();
+        handle.events.ring();
+        handle.checkpoints.ring();
         let threads = std::mem::take(&mut *handle.threads.lock());
         for ended in threads {
             // A waker may have brought us onto the thread itself.
@@ -201,13 +195,6 @@ impl SqliteStore {
 impl Handle {
     fn in_fork(&self) -> bool {
         std::process::id() != self.process
-    }
-
-    /// Wakes all who wait, whatever for.
-    fn ring(&self) {
-        for signal in [&self.events, &self.checkpoints, &self.messages] {
-            signal.ring();
-        }
     }
 
     fn usable(&self) -> Result<(), StoreError> {

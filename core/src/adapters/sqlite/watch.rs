@@ -21,8 +21,9 @@ pub(super) type Owner = [u8; 8];
 pub(super) struct Watch(Mutex<Option<Box<dyn Watcher + Send>>>);
 
 impl Watch {
-    /// Watches `lock` from now on: each of `signals` rings for what other stores than `own` commit, in the order of [`Marks`]. Returns whether it was watched before.
-    pub(super) fn start(&self, lock: &Path, own: Owner, signals: [&Arc<Signal>; 3]) -> bool {
+    /// Watches `lock` from now on: the first of `signals` rings for events of other stores than `own`, the second for checkpoints.
+    /// Returns whether it was watched before.
+    pub(super) fn start(&self, lock: &Path, own: Owner, signals: [&Arc<Signal>; 2]) -> bool {
         let mut watcher = self.0.lock();
         if watcher.is_some() {
             return true;
@@ -71,11 +72,11 @@ struct Seen {
     lock: Option<File>,
     marks: Option<Marks>,
     own: Owner,
-    signals: [Arc<Signal>; 3],
+    signals: [Arc<Signal>; 2],
 }
 
 impl Seen {
-    fn new(lock: &Path, own: Owner, signals: [Arc<Signal>; 3]) -> Self {
+    fn new(lock: &Path, own: Owner, signals: [Arc<Signal>; 2]) -> Self {
         let lock = File::open(lock).ok();
         Self {
             marks: lock.as_ref().and_then(read_marks),

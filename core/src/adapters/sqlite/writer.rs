@@ -37,11 +37,7 @@ pub(super) struct Writer {
     pub(super) commits: AtomicU64,
     pub(super) events: Arc<Signal>,
     pub(super) checkpoints: Arc<Signal>,
-    pub(super) messages: Arc<Signal>,
 }
-
-/// Of what there is something new: events, checkpoints, messages in the outbox.
-type News = [bool; 3];
 
 /// What a request works with: the connection, inside a transaction.
 pub(super) struct Tx<'c> {
@@ -54,10 +50,9 @@ pub(super) struct Tx<'c> {
     begin: Statement<'c>,
     commit: Statement<'c>,
     rollback: Statement<'c>,
-    /// Whether the transaction stores events, whether it moves checkpoints, whether it puts messages into the outbox.
+    /// Whether the transaction stores events, whether it moves checkpoints.
     pub(super) stored: bool,
     pub(super) moved: bool,
-    pub(super) enqueued: bool,
 }
 
 impl<'c> Tx<'c> {
@@ -81,7 +76,6 @@ impl<'c> Tx<'c> {
             rollback: conn.prepare("ROLLBACK")?,
             stored: false,
             moved: false,
-            enqueued: false,
         })
     }
 
@@ -92,7 +86,6 @@ impl<'c> Tx<'c> {
     ) -> Result<(), rusqlite::Error> {
         self.stored = false;
         self.moved = false;
-        self.enqueued = false;
         self.begin.execute([])?;
         let done = self
             .data_version
@@ -106,11 +99,6 @@ impl<'c> Tx<'c> {
             self.undo();
         }
         done
-    }
-
-    /// What others may wait for of the last transaction.
-    fn news(&self) -> News {
-        [self.stored, self.moved, self.enqueued]
     }
 
     /// Leaves the transaction, if one is open, and forgets what was learned in it.
@@ -171,28 +159,25 @@ impl Writer {
         });
         work.several = group.len() > 1;
         let mut results = Vec::new();
-        let mut news = tx.news();
+        let (mut stored, mut moved) = (tx.stored, tx.moved);
         match done {
             Err(error) if group.len() > 1 && !concerns_all(&error) => {
                 // One request does what the database refuses: each for itself, so that it hurts no other.
-                news = News::default();
+                (stored, moved) = (false, false);
                 for request in &mut group {
                     let done = tx.within(|tx| request.run(tx));
-                    if done.is_ok() {
-                        for (all, new) in news.iter_mut().zip(tx.news()) {
-                            *all |= new;
-                        }
-                    }
+                    stored |= done.is_ok() && tx.stored;
+                    moved |= done.is_ok() && tx.moved;
                     results.push(done.map_err(|e| self.error(e)));
                 }
             }
             Err(error) => {
-                news = News::default();
+                (stored, moved) = (false, false);
                 results.resize(group.len(), Err(self.error(error)));
             }
             Ok(()) => results.resize(group.len(), Ok(())),
         }
-        self.leave_marks(&turn, news);
+        self.leave_marks(&turn, [stored, moved]);
         if !turn.held {
             let _ = tx.conn.busy_timeout(self.busy_timeout);
         }
@@ -202,13 +187,15 @@ impl Writer {
             request.finish(result, &waiting);
         }
         waiting.wake();
-        let signals = [&self.events, &self.checkpoints, &self.messages];
-        for (signal, _) in signals.into_iter().zip(news).filter(|(_, new)| *new) {
-            signal.ring();
+        if stored {
+            self.events.ring();
+        }
+        if moved {
+            self.checkpoints.ring();
         }
     }
 
-    fn leave_marks(&self, turn: &Turn<'_>, committed: News) {
+    fn leave_marks(&self, turn: &Turn<'_>, committed: [bool; 2]) {
         for (place, _) in (0..).zip(committed).filter(|(_, committed)| *committed) {
             let mut mark = Mark::default();
             let (owner, number) = mark.split_at_mut(self.owner.len());

@@ -2,13 +2,10 @@ use std::thread;
 
 use super::{Store, ids};
 use crate::{
-    ports::{
-        DeleteMode, ExpectedRevision::Any, IdleStreams, ReadAll, ReadStream, StoreError,
-        StreamPattern,
-    },
+    ports::{DeleteMode, ExpectedRevision::Any, ReadAll, ReadStream, StoreError},
     testing::{
         Started, block_on,
-        samples::{NOON, id, orders, stream},
+        samples::{id, orders, stream},
         skip,
     },
 };
@@ -105,7 +102,6 @@ pub(super) fn a_closed_store_refuses_everything(f: &Store) {
         block_on(s.head()).map(drop),
         block_on(s.find_event(id(1))).map(drop),
         block_on(s.delete_stream(name(), Any, DeleteMode::Soft)).map(drop),
-        block_on(s.idle_streams(IdleStreams::new(StreamPattern::all(), NOON))).map(drop),
         block_on(s.wait_for_events(None)),
     ];
     for (n, result) in results.into_iter().enumerate() {
