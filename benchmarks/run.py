@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 def main() -> int:
     """Runs the chosen rows; returns 1 when a goal was missed or a side failed."""
     options = _options()
-    rows = [row for row in ROWS if re.search(options.only, row.id)]
+    rows = [
+        row
+        for row in ROWS
+        if re.search(options.only, row.id) and row.large <= options.large
+    ]
     if options.list:
         for row in rows:
             _say(f"{row.id:<24} {row.title}")
@@ -42,6 +46,7 @@ def main() -> int:
     environment = prepare(
         {side.runner for row in rows for side in row.sides},
         broker=any(row.broker for row in rows),
+        database=any(row.database for row in rows),
     )
     results: list[tuple[Row, list[Samples]]] = []
     for row in rows:
@@ -67,6 +72,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="values per side (5)")
     parser.add_argument("--peers", action="store_true", help="leave Orkestra out")
+    parser.add_argument(
+        "--large", action="store_true", help="the rows with 10 million events, too"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument(
         "--save", default="latest", metavar="NAME", help="results/NAME.json (latest)"

@@ -26,7 +26,7 @@ def start_broker(checkout: Path) -> dict[str, str]:
     """
     if "BENCH_AMQP" in os.environ:
         return {}
-    script, port = str(checkout / "scripts/rabbitmq.sh"), _free_port()
+    script, port = str(checkout / "scripts/rabbitmq.sh"), free_port()
     folder = tempfile.mkdtemp(prefix="orkestra-bench-rabbitmq.")
     start = [script, "start", folder, str(port), str(os.getpid())]
     subprocess.run(start, check=True, stdout=sys.stderr)
@@ -36,7 +36,7 @@ def start_broker(checkout: Path) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port whose neighbour and Erlang's two, 10,000 above, are free too."""
     while True:
         port = 22_000 + 2 * random.randrange(1_000)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.broker import start_broker
+from harness.database import Database
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 CHECKOUT = BENCHMARKS.parent
@@ -29,6 +30,7 @@ class Environment:
     ours: dict[str, str]
     missing: dict[str, str]
     variables: dict[str, str]
+    database: Database | None
 
     def command(self, runner: str, script: str, args: tuple[str, ...]) -> list[str]:
         """Returns the command line of a measurement."""
@@ -39,12 +41,13 @@ class Environment:
         return [str(self.rust), script, *args]
 
 
-def prepare(runners: set[str], *, broker: bool) -> Environment:
+def prepare(runners: set[str], *, broker: bool, database: bool) -> Environment:
     """Installs what the runners need, and reuses what is already there.
 
     Args:
         runners: The languages that the chosen rows use.
         broker: Whether to start a private RabbitMQ node.
+        database: Whether to start a private PostgreSQL server.
     """
     ours: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -61,7 +64,8 @@ def prepare(runners: set[str], *, broker: bool) -> Environment:
             _install_tarball(ours, missing)
     rust = _build_rust(missing) if "rust" in runners else None
     variables = start_broker(CHECKOUT) if broker else {}
-    return Environment(python, node, rust, ours, missing, variables)
+    server = Database(CHECKOUT) if database else None
+    return Environment(python, node, rust, ours, missing, variables, server)
 
 
 def _prepare_python(python: Path) -> None:

@@ -57,7 +57,7 @@ def measure(
                 continue
             progress(f"{row.id} {number + 1}/{rounds} {sample.side.label}")
             try:
-                outcome = run(sample.side, environment)
+                outcome = run(sample.side, environment, database=row.database)
             except MeasurementError as error:
                 sample.problem = str(error)
                 continue
@@ -68,23 +68,32 @@ def measure(
     return samples
 
 
-def run(side: Side, environment: Environment) -> Outcome:
+def run(side: Side, environment: Environment, *, database: bool) -> Outcome:
     """Runs one process in an empty folder and reads its last line as JSON."""
     work = BENCHMARKS / ".work"
     work.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=work))
+    variables = {"PYTHONDONTWRITEBYTECODE": "1"} | environment.variables
     try:
-        return _run_in(folder, side, environment)
+        if not database:
+            return _run_in(folder, side, environment, variables)
+        assert environment.database is not None
+        with environment.database.empty() as url:
+            # The last one is for libpq, which would use TLS on loopback, too.
+            variables |= {"BENCH_POSTGRES": url, "PGSSLMODE": "disable"}
+            return _run_in(folder, side, environment, variables)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_in(folder: Path, side: Side, environment: Environment) -> Outcome:
+def _run_in(
+    folder: Path, side: Side, environment: Environment, variables: dict[str, str]
+) -> Outcome:
     command = environment.command(side.runner, side.script, side.args)
     env = {
         k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "ORKESTRA_"))
     }
-    env |= {"PYTHONDONTWRITEBYTECODE": "1"} | environment.variables
+    env |= variables
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(
             command,

@@ -60,6 +60,8 @@ class Row:
         goals: Judged on medians over all rounds.
         note: What a reader must know to judge the comparison.
         broker: Whether the sides need the private RabbitMQ node.
+        database: Whether each side gets an empty PostgreSQL database.
+        large: Whether it is run only when asked for, as it takes many minutes.
         most_rounds: More rounds than these are not run.
     """
 
@@ -69,6 +71,8 @@ class Row:
     goals: tuple[Goal, ...] = ()
     note: str = ""
     broker: bool = False
+    database: bool = False
+    large: bool = False
     most_rounds: int | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.model import Goal, Row, Side, at_least, at_most, node, ours, python
+from harness.rows_postgres import POSTGRES
 from harness.rows_rabbitmq import RABBITMQ
 
 _PYTHON_IN_PROCESS = (
@@ -293,5 +294,6 @@ ROWS: tuple[Row, ...] = (
     *_NODE,
     *_RUST,
     *_FLIGHTS,
+    *POSTGRES,
     *RABBITMQ,
 )

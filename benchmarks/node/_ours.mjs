@@ -13,9 +13,7 @@ const fields = {
 export const PlaceOrder = command("Bench.PlaceOrder", z.object(fields));
 export const OrderPlaced = event("Bench.OrderPlaced", z.object(fields));
 
-/** Makes an app on memory, or on the SQLite file `file` of this process's folder. */
+/** Makes an app on memory, unless `options` has another store. */
 export function makeApp(options = {}) {
-  const { file, ...rest } = options;
-  const store = file === undefined ? "memory:" : `sqlite:${file}`;
-  return new Orkestra("Bench", { bus: "memory:", store, ...rest });
+  return new Orkestra("Bench", { bus: "memory:", store: "memory:", ...options });
 }

@@ -31,9 +31,9 @@ export function change(order, number) {
   return ChangeOrder({ ...payload(number), order_id: String(order) });
 }
 
-/** Starts an app on `file` with `count` orders of `events` events each. */
-export async function makeOrders(file, count, events) {
-  const app = makeApp({ file });
+/** Starts an app on `store` with `count` orders of `events` events each. */
+export async function makeOrders(store, count, events) {
+  const app = makeApp({ store });
   app.addAggregate(Order);
   await app.start();
   for (let n = 0; n < count; n++) {

@@ -34,7 +34,7 @@ async function emmett(options, count) {
 
 async function orkestra(count) {
   const { OrderPlaced, makeApp } = await import("./_ours.mjs");
-  const app = makeApp({ file: "ours.db" });
+  const app = makeApp({ store: "sqlite:ours.db" });
   app.addTypes(OrderPlaced);
   await app.start();
   const events = Array.from({ length: WARM_UP + count }, (_, n) => OrderPlaced(payload(n)));

@@ -1,5 +1,5 @@
-// Commands per second on SQLite: load an aggregate of 10 events, decide, append 1 durably:
-// `command.mjs SIDE`. Each command goes to another aggregate, so that none grows much.
+// Commands per second: load an aggregate of 10 events, decide, append 1 durably: `command.mjs SIDE`.
+// Each command goes to another aggregate, so that none grows much. On SQLite, or PostgreSQL where the side says so.
 
 import { payload } from "./_shop.mjs";
 import { emit } from "./_timing.mjs";
@@ -20,9 +20,18 @@ async function rate(execute) {
 }
 
 async function emmett(options) {
+  const { openEmmett } = await import("./_emmett.mjs");
+  return emmettOn(await openEmmett("emmett.db", options));
+}
+
+async function emmettPostgres() {
+  const { openEmmettPostgres } = await import("./_emmett_postgres.mjs");
+  return emmettOn(await openEmmettPostgres());
+}
+
+async function emmettOn({ store, close }) {
   const { CommandHandler } = await import("@event-driven-io/emmett");
-  const { Stubborn, openEmmett } = await import("./_emmett.mjs");
-  const { store, close } = await openEmmett("emmett.db", options);
+  const { Stubborn } = await import("./_emmett.mjs");
   const stubborn = new Stubborn();
   for (let n = 0; n < AGGREGATES; n++) {
     const events = Array.from({ length: SHORT }, (_, i) => ({
@@ -40,13 +49,13 @@ async function emmett(options) {
   const value = await rate((aggregate, n) =>
     stubborn.run(() => handle(store, `order-${aggregate}`, decide(payload(n)))),
   );
-  close();
+  await close();
   return [value, { busy_retries: stubborn.retries }];
 }
 
-async function orkestra() {
+async function orkestra(store) {
   const { change, makeOrders, Order } = await import("./_ours_aggregate.mjs");
-  const app = await makeOrders("ours.db", AGGREGATES, SHORT);
+  const app = await makeOrders(store, AGGREGATES, SHORT);
   const value = await rate((aggregate, n) => app.execute(Order, change(aggregate, n)));
   await app.close();
   return value;
@@ -55,7 +64,9 @@ async function orkestra() {
 const sides = {
   emmett: () => emmett({}),
   "emmett-singleton": () => emmett({ singleton: true }),
-  orkestra,
+  orkestra: () => orkestra("sqlite:ours.db"),
+  "emmett-postgres": emmettPostgres,
+  "orkestra-postgres": () => orkestra(process.env.BENCH_POSTGRES),
 };
 
 const [value, details] = [await sides[process.argv[2]]()].flat();

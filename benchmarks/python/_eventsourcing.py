@@ -1,15 +1,17 @@
-"""The shop written with `eventsourcing`, on SQLite, as its documentation does.
+"""The shop written with `eventsourcing`, as its documentation does.
 
 Its defaults stay: JSON transcoder of the standard library, no compression, no
-cache, a pool of 5 connections. It sets WAL itself and leaves `synchronous` at
-SQLite's own default, which `open_app` checks to be FULL, as ours is.
+cache. On SQLite it sets WAL itself and leaves `synchronous` at SQLite's own
+default, which `open_app` checks to be FULL, as ours is; on PostgreSQL it locks
+its table for writers until the commit, so that no reader misses an event, and
+has as many connections as there are writers.
 """
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from _timing import work_file
+from _stores import eventsourcing
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
@@ -41,18 +43,16 @@ class Shop(Application[UUID]):
     log_section_size = 1_000
 
 
-def open_app() -> Shop:
-    """Opens the shop in this process's folder and checks its durability."""
-    app = Shop(
-        env={
-            "PERSISTENCE_MODULE": "eventsourcing.sqlite",
-            "SQLITE_DBNAME": str(work_file("eventsourcing.db")),
-            "SQLITE_LOCK_TIMEOUT": "30",
-        }
-    )
+def open_app(store: str = "sqlite", connections: int = 5) -> Shop:
+    """Opens the shop on `store` and checks its durability."""
+    app = Shop(env=eventsourcing(store, connections))
     with app.recorder.datastore.transaction(commit=False) as cursor:
-        cursor.execute("PRAGMA synchronous")
-        assert cursor.fetchone()[0] == FULL
-        cursor.execute("PRAGMA journal_mode")
-        assert cursor.fetchone()[0] == "wal"
+        if store == "sqlite":
+            cursor.execute("PRAGMA synchronous")
+            assert cursor.fetchone()[0] == FULL
+            cursor.execute("PRAGMA journal_mode")
+            assert cursor.fetchone()[0] == "wal"
+        else:
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone()["synchronous_commit"] == "on"
     return app

@@ -1,4 +1,4 @@
-"""Durable appends per second, one event each: `append.py SIDE WRITERS`.
+"""Durable appends per second, one event each: `append.py SIDE WRITERS [STORE]`.
 
 Each writer has streams of its own and waits for one append before the next.
 Making the event is timed too: by the aggregate's command there, by its class
@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from _shop import payload
-from _timing import emit, work_file
+from _stores import ours
+from _timing import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
 STREAMS = 20
 WARM_UP = 50
 # Enough for about two seconds of either side.
-APPENDS = {"eventsourcing": 8_000, "orkestra": 32_000}
+APPENDS = {
+    ("sqlite", "eventsourcing"): 8_000,
+    ("sqlite", "orkestra"): 32_000,
+    ("postgres", "eventsourcing"): 3_200,
+    ("postgres", "orkestra"): 16_000,
+}
 
 
-def eventsourcing(writers: int) -> float:
+def eventsourcing(writers: int, store: str) -> float:
     """A command of an aggregate, then `Application.save`, in threads."""
     from _eventsourcing import Order, open_app
 
-    app = open_app()
-    each = APPENDS["eventsourcing"] // writers + WARM_UP
+    app = open_app(store, max(5, writers))
+    each = APPENDS[store, "eventsourcing"] // writers + WARM_UP
     orders = [[Order(**payload(n)) for n in range(STREAMS)] for _ in range(writers)]
     for mine in orders:
         app.save(*mine)
@@ -46,12 +52,12 @@ def eventsourcing(writers: int) -> float:
         app.close()
 
 
-def eventsourcing_put(writers: int) -> float:
+def eventsourcing_put(writers: int, store: str) -> float:
     """`EventStore.put` of an event made before, in threads."""
     from _eventsourcing import Order, open_app
 
-    app = open_app()
-    each = APPENDS["eventsourcing"] // writers + WARM_UP
+    app = open_app(store, max(5, writers))
+    each = APPENDS[store, "eventsourcing"] // writers + WARM_UP
 
     def events_of_one_writer() -> list[object]:
         orders = [Order(**payload(n)) for n in range(STREAMS)]
@@ -72,15 +78,15 @@ def eventsourcing_put(writers: int) -> float:
         app.close()
 
 
-async def orkestra(writers: int) -> float:
+async def orkestra(writers: int, store: str) -> float:
     """`app.store.append` of one event, by concurrent tasks on one loop."""
     from _ours import OrderPlaced
 
     from orkestra import Orkestra
 
-    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app = Orkestra("bench", bus="memory:", store=ours(store))
     app.add_types(OrderPlaced)
-    each = APPENDS["orkestra"] // writers + WARM_UP
+    each = APPENDS[store, "orkestra"] // writers + WARM_UP
 
     async def run(writer: int, numbers: range) -> None:
         streams = [f"order-{writer}-{n}" for n in range(STREAMS)]
@@ -96,15 +102,15 @@ async def orkestra(writers: int) -> float:
         return len(rest) * writers / (time.perf_counter() - start)
 
 
-def orkestra_threads(writers: int) -> float:
+def orkestra_threads(writers: int, store: str) -> float:
     """`app.store.append(…).wait()` of one event, in threads."""
     from _ours import OrderPlaced
 
     from orkestra import Orkestra
 
-    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app = Orkestra("bench", bus="memory:", store=ours(store))
     app.add_types(OrderPlaced)
-    each = APPENDS["orkestra"] // writers + WARM_UP
+    each = APPENDS[store, "orkestra"] // writers + WARM_UP
     streams = [[f"order-{w}-{n}" for n in range(STREAMS)] for w in range(writers)]
 
     def append(writer: int, number: int) -> None:
@@ -138,12 +144,18 @@ def in_threads(writers: int, each: int, append: Callable[[int, int], object]) ->
     return (each - WARM_UP) * writers / (time.perf_counter() - start)
 
 
-SIDES: dict[str, Callable[[int], float]] = {
+SIDES: dict[str, Callable[[int, str], float]] = {
     "eventsourcing": eventsourcing,
     "eventsourcing-put": eventsourcing_put,
-    "orkestra": lambda writers: asyncio.run(orkestra(writers)),
+    "orkestra": lambda writers, store: asyncio.run(orkestra(writers, store)),
     "orkestra-threads": orkestra_threads,
 }
 
+
+def main(side: str, writers: str, store: str = "sqlite") -> None:
+    """Runs one side on one store and prints its figure."""
+    emit(SIDES[side](int(writers), store), "events/s")
+
+
 if __name__ == "__main__":
-    emit(SIDES[sys.argv[1]](int(sys.argv[2])), "events/s")
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Events per second read from a whole SQLite log, typed: `read_log.py SIDE`."""
+"""Events per second read from a whole log, typed: `read_log.py SIDE [STORE]`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import sys
 import time
 
 from _shop import payload
-from _timing import emit, work_file
+from _stores import ours
+from _timing import emit
 
-EVENTS = 100_000
-STREAMS = 1_000
+EVENTS = {"sqlite": 100_000, "postgres": 50_000}
+PER_STREAM = 100
 SECTION = 1_000
 REPEATS = 3
 
 
-def eventsourcing() -> float:
+def eventsourcing(store: str) -> float:
     """The notification log in sections, mapped to domain events."""
     from _eventsourcing import Order, open_app
 
-    app = open_app()
-    for number in range(STREAMS):
+    app = open_app(store)
+    events = EVENTS[store]
+    for number in range(events // PER_STREAM):
         order = Order(**payload(number))
-        for later in range(1, EVENTS // STREAMS):
+        for later in range(1, PER_STREAM):
             order.change(**payload(later))
         app.save(order)
 
@@ -42,20 +44,21 @@ def eventsourcing() -> float:
     rates = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
-        assert read() == EVENTS
-        rates.append(EVENTS / (time.perf_counter() - begin))
+        assert read() == events
+        rates.append(events / (time.perf_counter() - begin))
     app.close()
     return statistics.median(rates)
 
 
-async def orkestra() -> float:
+async def orkestra(store: str) -> float:
     """`app.store.read_all()` as an async iterator of typed events."""
     from _ours import OrderPlaced
 
     from orkestra import Orkestra
 
-    app = Orkestra("bench", bus="memory:", store=f"sqlite:{work_file('ours.db')}")
+    app = Orkestra("bench", bus="memory:", store=ours(store))
     app.add_types(OrderPlaced)
+    events = EVENTS[store]
 
     async def read() -> int:
         count = 0
@@ -64,20 +67,22 @@ async def orkestra() -> float:
         return count
 
     async with app:
-        for number in range(STREAMS):
-            events = [OrderPlaced(**payload(n)) for n in range(EVENTS // STREAMS)]
-            await app.store.append(f"order-{number}", events)
+        for number in range(events // PER_STREAM):
+            batch = [OrderPlaced(**payload(n)) for n in range(PER_STREAM)]
+            await app.store.append(f"order-{number}", batch)
         rates = []
         for _ in range(REPEATS):
             begin = time.perf_counter()
-            assert await read() == EVENTS
-            rates.append(EVENTS / (time.perf_counter() - begin))
+            assert await read() == events
+            rates.append(events / (time.perf_counter() - begin))
         return statistics.median(rates)
 
 
+def main(side: str, store: str = "sqlite") -> None:
+    """Runs one side on one store and prints its figure."""
+    peer = side == "eventsourcing"
+    emit(eventsourcing(store) if peer else asyncio.run(orkestra(store)), "events/s")
+
+
 if __name__ == "__main__":
-    side = sys.argv[1]
-    emit(
-        eventsourcing() if side == "eventsourcing" else asyncio.run(orkestra()),
-        "events/s",
-    )
+    main(*sys.argv[1:])

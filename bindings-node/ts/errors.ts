@@ -456,6 +456,43 @@ export class NewerSchemaError extends StoreError {
   };
 }
 
+/** The server refuses the user: a wrong password, no such user, or no entry for it. */
+export class AccessDeniedError extends StoreError {
+  static override readonly code: string = "ORK_STORE_ACCESS_DENIED";
+  declare readonly details: {
+    readonly store: string;
+    readonly reason: string;
+  };
+}
+
+/** The server has no such database. */
+export class NoDatabaseError extends StoreError {
+  static override readonly code: string = "ORK_STORE_NO_DATABASE";
+  declare readonly details: {
+    readonly store: string;
+    readonly database: string;
+  };
+}
+
+/** The user may not do that. */
+export class PermissionDeniedError extends StoreError {
+  static override readonly code: string = "ORK_STORE_PERMISSION_DENIED";
+  declare readonly details: {
+    readonly store: string;
+    readonly reason: string;
+  };
+}
+
+/** The store cannot hold a payload that is JSON all the same. */
+export class UnsupportedPayloadError extends StoreError {
+  static override readonly code: string = "ORK_STORE_UNSUPPORTED_PAYLOAD";
+  declare readonly details: {
+    readonly event_id: string;
+    readonly path: string;
+    readonly reason: string;
+  };
+}
+
 /** What is stored cannot be read as what it should be. */
 export class CorruptError extends StoreError {
   static override readonly code: string = "ORK_STORE_CORRUPT";
@@ -579,34 +616,6 @@ export class SubscriptionStoppedError extends SubscriptionError {
     readonly name: string;
     readonly position: number;
     readonly reason: string;
-  };
-}
-
-/** What can go wrong with a projection. */
-export class ProjectionError extends OrkestraError {}
-
-/** The app has no projection of that name. */
-export class UnknownProjectionError extends ProjectionError {
-  static override readonly code: string = "ORK_PROJECTION_UNKNOWN";
-  declare readonly details: {
-    readonly name: string;
-  };
-}
-
-/** The projection is being rebuilt, here or in another process. */
-export class RebuildRunningError extends ProjectionError {
-  static override readonly code: string = "ORK_PROJECTION_REBUILD_RUNNING";
-  static override readonly transient: boolean = true;
-  declare readonly details: {
-    readonly name: string;
-  };
-}
-
-/** The projection has no function that puts a rebuilt view in place. */
-export class NoSwitchError extends ProjectionError {
-  static override readonly code: string = "ORK_PROJECTION_NO_SWITCH";
-  declare readonly details: {
-    readonly name: string;
   };
 }
 
@@ -751,6 +760,10 @@ const CLASSES: readonly ErrorClass[] = [
   ReadOnlyStoreError,
   DiskFullError,
   NewerSchemaError,
+  AccessDeniedError,
+  NoDatabaseError,
+  PermissionDeniedError,
+  UnsupportedPayloadError,
   CorruptError,
   StoreClosedError,
   CheckpointMismatchError,
@@ -764,9 +777,6 @@ const CLASSES: readonly ErrorClass[] = [
   NotCaughtUpError,
   DuplicateSubscriptionError,
   SubscriptionStoppedError,
-  UnknownProjectionError,
-  RebuildRunningError,
-  NoSwitchError,
   InvalidUrlError,
   InvalidSettingError,
   ClosedError,

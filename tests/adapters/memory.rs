@@ -3,7 +3,10 @@ use std::sync::Arc;
 use orkestra::{
     adapters::memory::MemoryStore,
     clock::ManualClock,
-    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
+    ports::{
+        CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
+        SnapshotStore,
+    },
     testing::{Fixture, samples::NOON},
 };
 
@@ -31,4 +34,12 @@ orkestra::lease_store_suite!(|| {
 orkestra::dead_letter_store_suite!(|| {
     let (store, clock) = memory();
     Fixture::<dyn DeadLetterStore>::new(store, clock)
+});
+orkestra::outbox_store_suite!(|| {
+    let (store, clock) = memory();
+    Fixture::<dyn OutboxStore>::new(store, clock)
+});
+orkestra::inbox_store_suite!(|| {
+    let (store, clock) = memory();
+    Fixture::<dyn InboxStore>::new(store, clock)
 });

@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 use orkestra::{
     adapters::sqlite::{SqliteConfig, SqliteStore},
     clock::ManualClock,
-    ports::{CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore},
+    ports::{
+        CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
+        SnapshotStore,
+    },
     testing::{Fixture, block_on, samples::NOON},
 };
 
@@ -85,6 +88,20 @@ orkestra::dead_letter_store_suite!(|| {
     let shop = shop();
     let reopen = shop.reopen();
     Fixture::<dyn DeadLetterStore>::new(shop.store, shop.clock)
+        .reopened_by(move || reopen())
+        .keeping(shop.folder)
+});
+orkestra::outbox_store_suite!(|| {
+    let shop = shop();
+    let reopen = shop.reopen();
+    Fixture::<dyn OutboxStore>::new(shop.store, shop.clock)
+        .reopened_by(move || reopen())
+        .keeping(shop.folder)
+});
+orkestra::inbox_store_suite!(|| {
+    let shop = shop();
+    let reopen = shop.reopen();
+    Fixture::<dyn InboxStore>::new(shop.store, shop.clock)
         .reopened_by(move || reopen())
         .keeping(shop.folder)
 });

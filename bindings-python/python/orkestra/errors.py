@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AccessDeniedError",
     "AccessRefusedError",
     "AggregateError",
     "AlreadyStartedError",
@@ -53,9 +54,9 @@ __all__ = [
     "MessageTooLargeError",
     "MissingFieldError",
     "NewerSchemaError",
+    "NoDatabaseError",
     "NoDeadLetterError",
     "NoHandlerError",
-    "NoSwitchError",
     "NoTransactionError",
     "NoUpcasterError",
     "NotADatabaseError",
@@ -64,9 +65,8 @@ __all__ = [
     "NotStampedError",
     "NotStartedError",
     "OrkestraError",
-    "ProjectionError",
+    "PermissionDeniedError",
     "ReadOnlyStoreError",
-    "RebuildRunningError",
     "RejectedError",
     "RetryError",
     "RevisionConflictError",
@@ -85,7 +85,7 @@ __all__ = [
     "TopologyMissingError",
     "UnexpectedCommandError",
     "UnknownEventError",
-    "UnknownProjectionError",
+    "UnsupportedPayloadError",
     "WaitInLoopError",
     "WaitTimeoutError",
     "WrongKindError",
@@ -495,6 +495,39 @@ class NewerSchemaError(StoreError):
     supported: int
 
 
+class AccessDeniedError(StoreError):
+    """The server refuses the user: a wrong password, no such user, or no entry for it."""
+
+    code = "ORK_STORE_ACCESS_DENIED"
+    store: str
+    reason: str
+
+
+class NoDatabaseError(StoreError):
+    """The server has no such database."""
+
+    code = "ORK_STORE_NO_DATABASE"
+    store: str
+    database: str
+
+
+class PermissionDeniedError(StoreError):
+    """The user may not do that."""
+
+    code = "ORK_STORE_PERMISSION_DENIED"
+    store: str
+    reason: str
+
+
+class UnsupportedPayloadError(StoreError):
+    """The store cannot hold a payload that is JSON all the same."""
+
+    code = "ORK_STORE_UNSUPPORTED_PAYLOAD"
+    event_id: str
+    path: str
+    reason: str
+
+
 class CorruptError(StoreError):
     """What is stored cannot be read as what it should be."""
 
@@ -609,32 +642,6 @@ class SubscriptionStoppedError(SubscriptionError):
     name: str
     position: int
     reason: str
-
-
-class ProjectionError(OrkestraError):
-    """What can go wrong with a projection."""
-
-
-class UnknownProjectionError(ProjectionError):
-    """The app has no projection of that name."""
-
-    code = "ORK_PROJECTION_UNKNOWN"
-    name: str
-
-
-class RebuildRunningError(ProjectionError):
-    """The projection is being rebuilt, here or in another process."""
-
-    code = "ORK_PROJECTION_REBUILD_RUNNING"
-    transient = True
-    name: str
-
-
-class NoSwitchError(ProjectionError):
-    """The projection has no function that puts a rebuilt view in place."""
-
-    code = "ORK_PROJECTION_NO_SWITCH"
-    name: str
 
 
 class AppError(OrkestraError):

@@ -17,12 +17,10 @@ use crate::{
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
     outbox::{RELAY, Relay, RelayHealth, RelayOptions, RunningRelay, WINDOW},
     ports::{
-        Bus, CheckpointStore, DeadLetterStore, EventStore, LeaseStore, SnapshotStore, TypeFilter,
+        Bus, CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
+        SnapshotStore, TypeFilter,
     },
-    projection::{
-        Mode, Ports as ProjectionPorts, Projection, ProjectionOptions, ProjectionState, state_of,
-    },
-    subscription::{Pauses, Start, Subscription, SubscriptionOptions},
+    subscription::{Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
 
@@ -37,7 +35,7 @@ pub struct Settings {
     pub bus: Option<String>,
     /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
-    /// Where checkpoints, leases and dead letters are kept: `sqlite:<path>` or `memory:`. Default: in the store.
+    /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>` or `memory:`. Default: in the store.
     pub state: Option<String>,
     /// The longest payload in bytes. Default 1 MiB.
     pub max_payload_bytes: Option<usize>,
@@ -75,7 +73,7 @@ pub struct Plan {
     pub bus: BusBackend,
     /// Where events and snapshots go.
     pub store: Backend,
-    /// Where checkpoints, leases and dead letters go; `None` for the store.
+    /// Where checkpoints, leases, dead letters, outbox and inbox go; `None` for the store.
     pub state: Option<Backend>,
     /// Limits of payloads.
     pub limits: PayloadLimits,
@@ -164,13 +162,14 @@ impl Plan {
             checkpoints: state.checkpoints,
             leases: state.leases,
             dead_letters: state.dead_letters,
+            outbox: state.outbox,
+            inbox: state.inbox,
             broker,
             background,
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
             relay: Arc::default(),
-            pauses: Pauses::default(),
         })
     }
 
@@ -210,6 +209,10 @@ pub struct Services {
     pub leases: Arc<dyn LeaseStore>,
     /// Messages given up on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// Messages that are to leave.
+    pub outbox: Arc<dyn OutboxStore>,
+    /// What was handled.
+    pub inbox: Arc<dyn InboxStore>,
     /// What carries messages between processes; `None` in process.
     pub broker: Option<Broker>,
     /// The clock.
@@ -221,7 +224,6 @@ pub struct Services {
     /// The state's own store, to be closed with the rest.
     state_events: Option<Arc<dyn EventStore>>,
     relay: Arc<Mutex<Option<RunningRelay>>>,
-    pauses: Pauses,
 }
 
 /// How long closing waits for the relay to publish what is left in the log, and then for the bus.
@@ -238,33 +240,6 @@ impl Services {
         Subscription::durable(events, Arc::clone(&self.checkpoints), name, options)
             .owned(Arc::clone(&self.leases), owner, Arc::clone(&self.clock))
             .kept_by(self.background.clone())
-    }
-
-    /// The reader of the projection `name` (`<app>.<projection>`), of all processes the only one: of its live view, or of a rebuild beside it.
-    pub fn projection(
-        &self,
-        name: impl Into<String>,
-        mode: Mode,
-        options: &ProjectionOptions,
-    ) -> Projection {
-        let ports = ProjectionPorts {
-            events: Arc::clone(&self.events),
-            checkpoints: Arc::clone(&self.checkpoints),
-            leases: Arc::clone(&self.leases),
-            clock: Arc::clone(&self.clock),
-            background: self.background.clone(),
-            pauses: self.pauses.clone(),
-            owner: self.ids.next_id(self.clock.now()).to_string(),
-        };
-        Projection::new(ports, name.into(), mode, options)
-    }
-
-    /// How far the projection `name` (`<app>.<projection>`) is, in whichever process it runs.
-    ///
-    /// # Errors
-    /// What the stores say.
-    pub async fn projection_state(&self, name: &str) -> Result<ProjectionState, Error> {
-        Ok(state_of(&*self.events, &*self.checkpoints, name).await?)
     }
 
     /// Starts publishing the log to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
@@ -341,12 +316,21 @@ struct Ports {
     checkpoints: Arc<dyn CheckpointStore>,
     leases: Arc<dyn LeaseStore>,
     dead_letters: Arc<dyn DeadLetterStore>,
+    outbox: Arc<dyn OutboxStore>,
+    inbox: Arc<dyn InboxStore>,
 }
 
 impl Ports {
     fn of<S>(store: S) -> Self
     where
-        S: EventStore + SnapshotStore + CheckpointStore + LeaseStore + DeadLetterStore + 'static,
+        S: EventStore
+            + SnapshotStore
+            + CheckpointStore
+            + LeaseStore
+            + DeadLetterStore
+            + OutboxStore
+            + InboxStore
+            + 'static,
     {
         let store = Arc::new(store);
         Self {
@@ -354,7 +338,9 @@ impl Ports {
             snapshots: store.clone(),
             checkpoints: store.clone(),
             leases: store.clone(),
-            dead_letters: store,
+            dead_letters: store.clone(),
+            outbox: store.clone(),
+            inbox: store,
         }
     }
 

@@ -38,6 +38,13 @@ impl MessageKind {
             Self::Event => "event",
         }
     }
+
+    /// The kind of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Command, Self::Event]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
 }
 
 /// A command as data, its payload encoded.

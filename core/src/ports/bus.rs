@@ -29,7 +29,7 @@ pub struct TraceContext {
 }
 
 /// A message on its way to the broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// Command or event.
     pub kind: MessageKind,

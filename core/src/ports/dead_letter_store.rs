@@ -82,6 +82,13 @@ impl DeadLetterStatus {
             Self::Requeued => "requeued",
         }
     }
+
+    /// The status of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Dead, Self::Requeued]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
 }
 
 /// One time that a message was given up.
@@ -240,4 +247,16 @@ pub trait DeadLetterStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// Transient ones if the store is away.
     async fn discard(&self, id: Uuid) -> Result<bool, StoreError>;
+
+    /// Removes at most `limit` entries, of `handler` alone if one is given, that last failed before `before`, oldest first, whatever their
+    /// status. Returns how many.
+    ///
+    /// # Errors
+    /// Transient ones if the store is away.
+    async fn purge(
+        &self,
+        before: Timestamp,
+        handler: Option<String>,
+        limit: usize,
+    ) -> Result<u64, StoreError>;
 }

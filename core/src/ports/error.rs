@@ -103,6 +103,44 @@ coded_errors! {
             supported: u32,
         } = "ORK_STORE_NEWER_SCHEMA", "NewerSchemaError", transient: false;
 
+        /// The server refuses the user: a wrong password, no such user, or no entry for it.
+        #[error("{store} refuses the login: {reason}")]
+        AccessDenied {
+            /// The store, without the password.
+            store: String,
+            /// What the server says.
+            reason: String,
+        } = "ORK_STORE_ACCESS_DENIED", "AccessDeniedError", transient: false;
+
+        /// The server has no such database.
+        #[error("there is no database {database} at {store}")]
+        NoDatabase {
+            /// The server.
+            store: String,
+            /// The database's name.
+            database: String,
+        } = "ORK_STORE_NO_DATABASE", "NoDatabaseError", transient: false;
+
+        /// The user may not do that.
+        #[error("{store} does not permit it: {reason}")]
+        PermissionDenied {
+            /// The store.
+            store: String,
+            /// What the server says; it names the object.
+            reason: String,
+        } = "ORK_STORE_PERMISSION_DENIED", "PermissionDeniedError", transient: false;
+
+        /// The store cannot hold a payload that is JSON all the same.
+        #[error("event {event_id} cannot be stored here: {}{reason}", crate::ports::error::at(path))]
+        UnsupportedPayload {
+            /// The event.
+            event_id: String,
+            /// Where in its data, or its metadata: `$.data.notes`. Empty when it is not known.
+            path: String,
+            /// What the store cannot hold.
+            reason: String,
+        } = "ORK_STORE_UNSUPPORTED_PAYLOAD", "UnsupportedPayloadError", transient: false;
+
         /// What is stored cannot be read as what it should be.
         #[error("{what} is damaged: {reason}")]
         Corrupt {
@@ -169,6 +207,14 @@ impl StoreError {
 
 fn found(actual: Option<u64>) -> String {
     actual.map_or_else(|| "no stream".to_owned(), |r| r.to_string())
+}
+
+fn at(path: &str) -> String {
+    if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}: ")
+    }
 }
 
 fn place(position: Option<u64>) -> String {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     message::{Event, MessageError, Metadata, shorten, wire},
-    ports::StoreError,
+    ports::{IdlePage, IdleStreams, StoreError},
     topic::{Pattern, topic_for},
 };
 
@@ -507,6 +507,13 @@ pub trait EventStore: Send + Sync + fmt::Debug {
         expected: ExpectedRevision,
         mode: DeleteMode,
     ) -> Result<bool, StoreError>;
+
+    /// Finds streams whose last event, also a softly deleted one, occurred before a time, in the order of their names. A page looks at a bounded
+    /// number of streams, so that it takes a short while however many there are.
+    ///
+    /// # Errors
+    /// Transient ones if the store is away.
+    async fn idle_streams(&self, options: IdleStreams) -> Result<IdlePage, StoreError>;
 
     /// Waits until the store has an event after `position` (any event for `None`), by this process or another. May end early.
     ///

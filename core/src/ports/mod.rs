@@ -6,8 +6,11 @@ mod dead_letter_store;
 mod error;
 mod event_store;
 mod event_stream;
+mod idle_streams;
 mod inbox;
+mod inbox_store;
 mod lease_store;
+mod outbox_store;
 mod snapshot_store;
 
 pub use bus::{
@@ -26,6 +29,9 @@ pub use event_store::{
     StreamName, StreamPage, TypeFilter,
 };
 pub use event_stream::{all_events, stream_events};
+pub use idle_streams::{IdlePage, IdleStream, IdleStreams, StreamPattern};
 pub use inbox::{Arrived, Doom, Inbox, InboxSender, RawMessage, Receipt, Settle, Settlement};
+pub use inbox_store::{InboxEntry, InboxStore};
 pub use lease_store::{FencingToken, Lease, LeaseStore};
+pub use outbox_store::{OutboxBacklog, OutboxRow, OutboxStore};
 pub use snapshot_store::{Snapshot, SnapshotStore};

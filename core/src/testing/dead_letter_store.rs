@@ -19,6 +19,7 @@ suite! {
         l07_requeueing_with_another_body_keeps_it,
         l08_entries_survive_reopening,
         an_unknown_entry_is_a_typed_error,
+        old_entries_are_purged_in_bounded_batches,
     ]
 }
 
@@ -282,5 +283,27 @@ mod cases {
             assert_eq!(id, unknown.to_string());
         }
         assert!(!block_on(f.store().discard(unknown)).unwrap());
+    }
+
+    pub(super) fn old_entries_are_purged_in_bounded_batches(f: &Store) {
+        for n in 0..8 {
+            let handler = if n % 2 == 0 { PLACE } else { MAIL };
+            record(f, dead_letter(n, handler, minute(n)));
+        }
+        // What failed again is as old as its last failure.
+        record(f, dead_letter(0, PLACE, minute(9)));
+        block_on(f.store().requeue(id(1_000_002), None)).unwrap();
+        let purge = |before, handler: Option<&str>, limit| {
+            block_on(f.store().purge(before, handler.map(Into::into), limit)).unwrap()
+        };
+
+        assert_eq!(purge(minute(1), None, 10), 0);
+        assert_eq!(purge(minute(5), Some(MAIL), 1), 1);
+        assert_eq!(numbers(&list(f, |_| {})), [0, 7, 6, 5, 4, 3, 2]);
+        assert_eq!(purge(minute(5), Some(MAIL), 10), 1);
+        assert_eq!(purge(minute(6), None, 2), 2);
+        assert_eq!(numbers(&list(f, |_| {})), [0, 7, 6, 5]);
+        assert_eq!(purge(minute(6), None, 10), 1);
+        assert_eq!(numbers(&list(f, |_| {})), [0, 7, 6]);
     }
 }

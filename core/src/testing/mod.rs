@@ -27,7 +27,9 @@ mod suite;
 pub mod checkpoint_store;
 pub mod dead_letter_store;
 pub mod event_store;
+pub mod inbox_store;
 pub mod lease_store;
+pub mod outbox_store;
 mod scenario;
 pub mod snapshot_store;
 

@@ -9,7 +9,10 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     message::{Event, MessageKind, Metadata},
-    ports::{DeadLetter, DeadLetterReason, DeadLetterStatus, ErrorRecord, NewEvent, StreamName},
+    ports::{
+        DeadLetter, DeadLetterReason, DeadLetterStatus, ErrorRecord, NewEvent, Outgoing,
+        StreamName, TraceContext,
+    },
 };
 
 /// 2026-03-27T12:00:00 UTC.
@@ -107,5 +110,21 @@ pub fn dead_letter(n: u64, handler: &str, at: Timestamp) -> DeadLetter {
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
         status: DeadLetterStatus::Dead,
         history: Vec::new(),
+    }
+}
+
+/// The `n`-th order as a message on its way.
+pub fn outgoing(n: u64) -> Outgoing {
+    Outgoing {
+        kind: MessageKind::Event,
+        id: id(n),
+        topic: "orders.events.order_placed".into(),
+        correlation_id: id(n).to_string().into(),
+        body: json!({ "__type__": "event_envelope", "event_id": id(n) })
+            .to_string()
+            .into(),
+        issued_at: NOON,
+        max_retries: None,
+        trace: TraceContext::default(),
     }
 }

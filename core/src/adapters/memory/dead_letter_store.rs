@@ -10,8 +10,11 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::MemoryStore;
-use crate::ports::{
-    DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStatus, DeadLetterStore, StoreError,
+use crate::{
+    clock::Timestamp,
+    ports::{
+        DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStatus, DeadLetterStore, StoreError,
+    },
 };
 
 const DEFAULT_PAGE: usize = 100;
@@ -68,6 +71,22 @@ impl DeadLetters {
         self.by_message
             .remove(&(letter.handler.clone(), letter.message_id));
         Some(letter)
+    }
+
+    fn purge(&mut self, before: Timestamp, handler: Option<&str>, limit: usize) -> u64 {
+        let mut old: Vec<(Timestamp, u64)> = self
+            .entries
+            .iter()
+            .filter(|(_, letter)| letter.last_failed_at < before)
+            .filter(|(_, letter)| handler.is_none_or(|handler| letter.handler == handler))
+            .map(|(serial, letter)| (letter.last_failed_at, *serial))
+            .collect();
+        old.sort_unstable();
+        old.truncate(limit);
+        for (_, serial) in &old {
+            self.remove(*serial);
+        }
+        old.len() as u64
     }
 
     fn get_mut(&mut self, id: Uuid) -> Result<&mut DeadLetter, StoreError> {
@@ -156,5 +175,17 @@ impl DeadLetterStore for MemoryStore {
         let letters = &mut self.open()?.dead_letters;
         let serial = letters.by_id.get(&id).copied();
         Ok(serial.and_then(|serial| letters.remove(serial)).is_some())
+    }
+
+    async fn purge(
+        &self,
+        before: Timestamp,
+        handler: Option<String>,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        Ok(self
+            .open()?
+            .dead_letters
+            .purge(before, handler.as_deref(), limit))
     }
 }

@@ -9,8 +9,8 @@ use super::{
     wake,
 };
 use crate::ports::{
-    Append, Appended, Capabilities, DeleteMode, EventRef, EventStore, ExpectedRevision, NewEvent,
-    Page, Position, ReadAll, ReadStream, StoreError, StreamName, StreamPage,
+    Append, Appended, Capabilities, DeleteMode, EventRef, EventStore, ExpectedRevision, IdlePage,
+    IdleStreams, NewEvent, Page, Position, ReadAll, ReadStream, StoreError, StreamName, StreamPage,
 };
 
 #[async_trait]
@@ -97,6 +97,10 @@ impl EventStore for MemoryStore {
             });
         }
         Ok(true)
+    }
+
+    async fn idle_streams(&self, options: IdleStreams) -> Result<IdlePage, StoreError> {
+        Ok(self.open()?.log.idle_streams(&options))
     }
 
     async fn wait_for_events(&self, position: Option<Position>) -> Result<(), StoreError> {

@@ -8,8 +8,9 @@ use std::{
 use uuid::Uuid;
 
 use crate::ports::{
-    Append, Appended, DeleteMode, Direction, EventRef, ExpectedRevision, MAX_BATCH, NewEvent, Page,
-    Position, ReadAll, ReadStream, RecordedEvent, StoreError, StreamName, StreamPage,
+    Append, Appended, DeleteMode, Direction, EventRef, ExpectedRevision, IdlePage, IdleStream,
+    IdleStreams, MAX_BATCH, NewEvent, Page, Position, ReadAll, ReadStream, RecordedEvent,
+    StoreError, StreamName, StreamPage,
 };
 
 /// A page looks at no more events than this, wanted or not, so that a rare type never holds the lock for long.
@@ -231,6 +232,42 @@ impl Log {
                 Ok(stream.last_revision())
             }
         }
+    }
+
+    pub(super) fn idle_streams(&self, options: &IdleStreams) -> IdlePage {
+        let mut names: Vec<&Arc<str>> = self
+            .streams
+            .keys()
+            .filter(|name| options.pattern.matches(name))
+            .filter(|name| options.after.as_ref().is_none_or(|after| ***name > **after))
+            .collect();
+        names.sort_unstable();
+        let mut page = IdlePage::default();
+        for name in names {
+            let Some(last) = self.last_event(name) else {
+                continue;
+            };
+            let Ok(stream) = StreamName::new(name) else {
+                continue;
+            };
+            if last.occurred_at >= options.before {
+                continue;
+            }
+            page.streams.push(IdleStream {
+                stream: stream.clone(),
+                last_revision: last.revision,
+                last_occurred_at: last.occurred_at,
+            });
+            if page.streams.len() >= options.page_size() {
+                page.after = Some(stream);
+                break;
+            }
+        }
+        page
+    }
+
+    fn last_event(&self, name: &str) -> Option<&RecordedEvent> {
+        self.event(*self.streams.get(name)?.slots.last()?)
     }
 
     fn event(&self, slot: usize) -> Option<&RecordedEvent> {

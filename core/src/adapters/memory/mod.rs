@@ -11,8 +11,10 @@
 mod checkpoint_store;
 mod dead_letter_store;
 mod event_store;
+mod inbox_store;
 mod lease_store;
 mod log;
+mod outbox_store;
 mod snapshot_store;
 mod waiters;
 
@@ -22,8 +24,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::{
     dead_letter_store::DeadLetters,
+    inbox_store::Handled,
     lease_store::Grant,
     log::Log,
+    outbox_store::Outbox,
     waiters::{Condition, Waiters},
 };
 use crate::{
@@ -59,6 +63,8 @@ struct State {
     checkpoints: HashMap<String, Checkpoint>,
     leases: HashMap<String, Grant>,
     dead_letters: DeadLetters,
+    outbox: Outbox,
+    handled: Handled,
     waiters: Waiters,
 }
 
@@ -80,6 +86,8 @@ impl MemoryStore {
                 checkpoints: HashMap::new(),
                 leases: HashMap::new(),
                 dead_letters: DeadLetters::new(limit.max(1)),
+                outbox: Outbox::default(),
+                handled: Handled::default(),
                 waiters: Waiters::default(),
             }),
         }
@@ -103,6 +111,7 @@ impl State {
     fn is_met(&self, condition: &Condition) -> bool {
         match condition {
             Condition::EventAfter(position) => self.log.head() > *position,
+            Condition::MessageAfter(serial) => self.outbox.has_after(*serial),
             Condition::CheckpointAt(name, position) => self
                 .checkpoints
                 .get(name)

@@ -15,6 +15,8 @@ use crate::ports::{Position, StoreError};
 pub(super) enum Condition {
     /// An event after this position, any event for `None`.
     EventAfter(Option<Position>),
+    /// A message in the outbox after this serial, any message for `None`.
+    MessageAfter(Option<u64>),
     /// The named checkpoint at this position or after it.
     CheckpointAt(String, Position),
 }

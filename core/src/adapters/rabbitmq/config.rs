@@ -2,6 +2,10 @@
 
 use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
+use crate::adapters::shared::url::{
+    decode, encode, host_and_port, number, path, seconds, shorten, wrong,
+};
+
 /// What kind of queues handlers have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum QueueType {
@@ -225,118 +229,6 @@ const PARAMETERS: &[&str] = &[
     "keyfile",
     "server_name",
 ];
-
-fn wrong(part: &str, expected: &str, found: &str) -> String {
-    format!(
-        "{}: expected {expected}, found {}",
-        shorten(part),
-        shorten(found)
-    )
-}
-
-fn shorten(text: &str) -> String {
-    text.chars()
-        .take(100)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
-fn number<T: TryFrom<u32>>(name: &str, value: &str, min: u32, max: u32) -> Result<T, String> {
-    value
-        .parse::<u32>()
-        .ok()
-        .filter(|n| (min..=max).contains(n))
-        .and_then(|n| T::try_from(n).ok())
-        .ok_or_else(|| wrong(name, &format!("a whole number from {min} to {max}"), value))
-}
-
-fn seconds(name: &str, value: &str, min: f64) -> Result<Duration, String> {
-    value
-        .parse::<f64>()
-        .ok()
-        .filter(|s| (min..=86_400.0).contains(s))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| wrong(name, &format!("seconds from {min} to 86400"), value))
-}
-
-fn path(name: &str, value: &str) -> Result<PathBuf, String> {
-    if value.is_empty() || value.contains('\0') {
-        return Err(wrong(name, "a path", value));
-    }
-    Ok(PathBuf::from(value))
-}
-
-fn host_and_port(address: &str, default: u16) -> Result<(String, u16), String> {
-    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
-        let (host, rest) = rest
-            .split_once(']')
-            .ok_or_else(|| wrong("host", "a ] after the address", address))?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(wrong("host", "an IPv6 address in brackets", host));
-        }
-        match rest.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if rest.is_empty() => (host, None),
-            None => return Err(wrong("port", ": after the host", rest)),
-        }
-    } else {
-        match address.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        }
-    };
-    if host.is_empty() {
-        return Err("host: expected a name or an address, found nothing".into());
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-    if let Some(c) = host.chars().find(|c| !plain(*c)) {
-        return Err(wrong(
-            "host",
-            "a name or an address",
-            &format!("the character {c}"),
-        ));
-    }
-    let port = match port {
-        None => default,
-        Some(port) => number("port", port, 1, 65_535)?,
-    };
-    Ok((host.to_owned(), port))
-}
-
-fn decode(part: &str, text: &str) -> Result<String, String> {
-    // What stands there may be a secret: the part is named, its text is not.
-    let refuse = || format!("{part}: expected percent-encoded UTF-8 text");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        match (digit(rest.next()), digit(rest.next())) {
-            // Two hexadecimal digits are at most 255.
-            (Some(high), Some(low)) => bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?')),
-            _ => return Err(refuse()),
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| refuse())
-}
-
-/// `text` as a part of a URL.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            let digit =
-                |n: u8| char::from_digit(u32::from(n), 16).map_or('0', |c| c.to_ascii_uppercase());
-            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    encoded
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,9 @@
 //! Encryption of the connection.
 
-use std::{fs, path::Path};
-
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::RabbitmqConfig;
+use crate::adapters::shared::pem::{certificates, private_key};
 
 /// What makes TLS connections as `config` wants them: trusting the certificates of `cacertfile`, else the system's.
 ///
@@ -28,22 +26,4 @@ pub(super) fn connector(config: &RabbitmqConfig) -> Result<RustlsConnector, Stri
             .connector_with_no_client_auth()
             .map_err(|error| error.to_string()),
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match found {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(format!("{}: it has no certificate", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&read(path)?)
-        .map_err(|error| format!("{}: it has no private key ({error})", path.display()))
 }

@@ -2,19 +2,17 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{
-    Connection, OptionalExtension, Row,
-    types::{ToSqlOutput, Type, ValueRef},
-};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 use uuid::Uuid;
 
 use super::{
     SqliteStore,
     error::Failure,
-    number::{small, time},
+    number::{signed, small, time},
     page::uuid,
     queue::Size,
     reader::Reader,
+    text::{bytes_of, text_or_bytes},
 };
 use crate::{
     clock::Timestamp,
@@ -71,6 +69,24 @@ impl DeadLetterStore for SqliteStore {
                 .prepare_cached("DELETE FROM orkestra_dead_letters WHERE id = ?1")?
                 .execute([id.as_bytes()])?;
             Ok(removed > 0)
+        })?
+        .await
+    }
+
+    async fn purge(
+        &self,
+        before: Timestamp,
+        handler: Option<String>,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.write(Size::default(), move |tx| {
+            tx.removed(
+                "DELETE FROM orkestra_dead_letters WHERE serial IN \
+                 (SELECT serial FROM orkestra_dead_letters \
+                 WHERE last_failed_at < ?1 AND (?2 IS NULL OR handler = ?2) \
+                 ORDER BY last_failed_at, serial LIMIT ?3)",
+                (before.as_micros(), &handler, signed(limit as u64)),
+            )
         })?
         .await
     }
@@ -201,18 +217,14 @@ fn read(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {
     Ok(DeadLetter {
         id: uuid(row, 0)?,
         handler: row.get(1)?,
-        kind: match word(2)? {
-            "command" => MessageKind::Command,
-            "event" => MessageKind::Event,
-            other => return Err(unknown(2, other)),
+        kind: {
+            let kind = word(2)?;
+            MessageKind::parse(kind).ok_or_else(|| unknown(2, kind))?
         },
         message_id: uuid(row, 3)?,
         type_name: row.get(4)?,
         topic: row.get(5)?,
-        body: match row.get_ref(6)? {
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Bytes::copy_from_slice(bytes),
-            _ => return Err(unknown(6, "no body")),
-        },
+        body: Bytes::copy_from_slice(bytes_of(row, 6)?),
         requeueable: row.get(7)?,
         reason: {
             let reason = word(8)?;
@@ -224,20 +236,11 @@ fn read(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {
         last_failed_at: time(row.get(12)?),
         correlation_id: row.get(13)?,
         trace_id: row.get(14)?,
-        status: match word(15)? {
-            "dead" => DeadLetterStatus::Dead,
-            "requeued" => DeadLetterStatus::Requeued,
-            other => return Err(unknown(15, other)),
+        status: {
+            let status = word(15)?;
+            DeadLetterStatus::parse(status).ok_or_else(|| unknown(15, status))?
         },
         history: serde_json::from_str(word(16)?).map_err(conversion(16))?,
-    })
-}
-
-/// A body as text, so that people can query it; one that is no text stays bytes.
-fn text_or_bytes(body: &[u8]) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(match str::from_utf8(body) {
-        Ok(_) => ValueRef::Text(body),
-        Err(_) => ValueRef::Blob(body),
     })
 }
 

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{SqliteStore, append, queue::Size};
 use crate::ports::{
-    Append, Appended, Capabilities, DeleteMode, EventRef, EventStore, ExpectedRevision, NewEvent,
-    Page, Position, ReadAll, ReadStream, StoreError, StreamName, StreamPage,
+    Append, Appended, Capabilities, DeleteMode, EventRef, EventStore, ExpectedRevision, IdlePage,
+    IdleStreams, NewEvent, Page, Position, ReadAll, ReadStream, StoreError, StreamName, StreamPage,
 };
 
 #[async_trait]
@@ -70,6 +70,11 @@ impl EventStore for SqliteStore {
             tx.delete(&stream, expected, mode)
         })?
         .await
+    }
+
+    async fn idle_streams(&self, options: IdleStreams) -> Result<IdlePage, StoreError> {
+        self.read(move |reader| reader.idle_streams(&options))?
+            .await
     }
 
     async fn wait_for_events(&self, position: Option<Position>) -> Result<(), StoreError> {

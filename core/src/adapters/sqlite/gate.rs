@@ -17,8 +17,8 @@ use parking_lot::{Condvar, Mutex};
 /// What a commit leaves in the lock file: the store that wrote, and a number that it never uses again.
 pub(super) type Mark = [u8; 16];
 
-/// The content of the lock file: the mark of the last commit of events, and of the last commit of checkpoints.
-pub(super) type Marks = [Mark; 2];
+/// The content of the lock file: the marks of the last commit of events, of checkpoints, and of messages in the outbox.
+pub(super) type Marks = [Mark; 3];
 
 /// The two files, opened by one store.
 pub(super) struct Gate {
@@ -70,9 +70,12 @@ impl Gate {
         };
         let (gate, _) = open("-gate")?;
         let (lock, lock_path) = open("-lock")?;
-        if lock.metadata()?.len() == 0 {
+        let marks = Marks::default();
+        let length = usize::try_from(lock.metadata()?.len()).unwrap_or(usize::MAX);
+        if let Some(missing) = marks.as_flattened().get(length..) {
             // Its block is taken now, so that a mark can be left on a full disk.
-            (&lock).write_all(Marks::default().as_flattened())?;
+            (&lock).seek(SeekFrom::Start(length as u64))?;
+            (&lock).write_all(missing)?;
         }
         Ok(Self {
             files: Arc::new(Files {
@@ -188,7 +191,7 @@ impl Files {
 }
 
 impl Turn<'_> {
-    /// Tells the watchers of other stores that something was committed; `place` is 0 for events, 1 for checkpoints.
+    /// Tells the watchers of other stores that something was committed; `place` is its place in [`Marks`].
     pub(super) fn leave_mark(&self, place: u64, mark: &Mark) {
         let mut lock = &self.files.lock;
         let start = place * size_of::<Mark>() as u64;

@@ -1,4 +1,4 @@
-//! The stores in one SQLite file: events, snapshots, checkpoints, leases and dead letters.
+//! The stores in one SQLite file: events, snapshots, checkpoints, leases, dead letters, outbox and inbox.
 //!
 //! One thread writes, with group commit; a few read. Several processes may use the same file. See `docs/adapters/sqlite.md`.
 
@@ -11,19 +11,21 @@ mod event_store;
 mod fork;
 mod gate;
 mod heads;
+mod idle;
+mod inbox_store;
 mod lease_store;
 mod names;
 mod number;
 mod open;
+mod outbox_store;
 mod page;
 mod queue;
 mod read;
 mod reader;
-mod reply;
 mod schema;
-mod signal;
 mod snapshot_store;
 mod store;
+mod text;
 mod watch;
 mod writer;
 

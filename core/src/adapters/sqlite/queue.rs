@@ -11,12 +11,11 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{
-    error::Failure,
-    reply::{Answer, Reply, Wakers, reply},
-    writer::Tx,
+use super::{error::Failure, writer::Tx};
+use crate::{
+    adapters::shared::reply::{Answer, Reply, Wakers, reply},
+    ports::StoreError,
 };
-use crate::ports::StoreError;
 
 /// What one transaction takes at most.
 const MAX_REQUESTS: usize = 1_000;

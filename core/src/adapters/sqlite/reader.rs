@@ -17,9 +17,11 @@ use super::{
     fork::OpenFile,
     names::Names,
     open::open_reader,
-    reply::{Answer, Reply, reply},
 };
-use crate::ports::StoreError;
+use crate::{
+    adapters::shared::reply::{Answer, Reply, reply},
+    ports::StoreError,
+};
 
 /// What a read works with.
 pub(super) struct Reader<'c> {

@@ -9,7 +9,10 @@ use crate::{clock::Timestamp, ports::StoreError};
 const APPLICATION_ID: i32 = 0x4f52_4b53;
 
 /// What brings the schema from one version to the next, the first from nothing. Never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_outbox.sql"),
+];
 
 /// The newest schema that this release knows.
 fn supported() -> u32 {

@@ -19,12 +19,16 @@ use super::{
     open::{self, Opened},
     queue::{Queue, Size},
     reader::{Reader, Readers},
-    reply::Reply,
-    signal::{Rung, Signal},
     watch::{Owner, Watch},
     writer::{Tx, Writer},
 };
-use crate::ports::StoreError;
+use crate::{
+    adapters::shared::{
+        reply::Reply,
+        signal::{Rung, Signal},
+    },
+    ports::StoreError,
+};
 
 /// A store in one SQLite file; it implements every store port. Clones share it.
 ///
@@ -59,6 +63,7 @@ struct Handle {
     owner: Owner,
     events: Arc<Signal>,
     checkpoints: Arc<Signal>,
+    messages: Arc<Signal>,
     watch: Watch,
 }
 
@@ -91,6 +96,7 @@ impl SqliteStore {
             owner,
             events: Arc::default(),
             checkpoints: Arc::default(),
+            messages: Arc::default(),
             watch: Watch::default(),
             path: Arc::clone(&path),
         };
@@ -104,6 +110,7 @@ impl SqliteStore {
             commits: AtomicU64::new(0),
             events: Arc::clone(&handle.events),
             checkpoints: Arc::clone(&handle.checkpoints),
+            messages: Arc::clone(&handle.messages),
         };
         let mut threads = handle
             .readers
@@ -149,6 +156,11 @@ impl SqliteStore {
         self.0.checkpoints.after(self.0.checkpoints.count())
     }
 
+    /// The same for messages in the outbox.
+    pub(super) fn enqueued(&self) -> Rung {
+        self.0.messages.after(self.0.messages.count())
+    }
+
     /// Whether other processes were watched before this call; if not, they are from now on, and the caller looks once more.
     pub(super) fn watching(&self) -> bool {
         let handle = &self.0;
@@ -158,12 +170,11 @@ impl SqliteStore {
         let watched = handle.watch.start(
             handle.gate.lock_path(),
             handle.owner,
-            [&handle.events, &handle.checkpoints],
+            [&handle.events, &handle.checkpoints, &handle.messages],
         );
         if !watched {
             // Others may have looked before the watch began, too, and will find it begun.
-            handle.events.ring();
-            handle.checkpoints.ring();
+            handle.ring();
         }
         watched
     }
@@ -179,8 +190,7 @@ impl SqliteStore {
         handle.readers.close().await?;
         handle.queue.close().await?;
         handle.watch.stop();
-        handle.events.ring();
-        handle.checkpoints.ring();
+        handle.ring();
         let threads = std::mem::take(&mut *handle.threads.lock());
         for ended in threads {
             // A waker may have brought us onto the thread itself.
@@ -195,6 +205,13 @@ impl SqliteStore {
 impl Handle {
     fn in_fork(&self) -> bool {
         std::process::id() != self.process
+    }
+
+    /// Wakes all who wait, whatever for.
+    fn ring(&self) {
+        for signal in [&self.events, &self.checkpoints, &self.messages] {
+            signal.ring();
+        }
     }
 
     fn usable(&self) -> Result<(), StoreError> {

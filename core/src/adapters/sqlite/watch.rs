@@ -5,10 +5,8 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 use notify::{Config, EventHandler, EventKind, PollWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
-use super::{
-    gate::{Marks, read_marks},
-    signal::Signal,
-};
+use super::gate::{Marks, read_marks};
+use crate::adapters::shared::signal::Signal;
 
 /// How often the file is looked at where the system has no way to announce changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -21,9 +19,8 @@ pub(super) type Owner = [u8; 8];
 pub(super) struct Watch(Mutex<Option<Box<dyn Watcher + Send>>>);
 
 impl Watch {
-    /// Watches `lock` from now on: the first of `signals` rings for events of other stores than `own`, the second for checkpoints.
-    /// Returns whether it was watched before.
-    pub(super) fn start(&self, lock: &Path, own: Owner, signals: [&Arc<Signal>; 2]) -> bool {
+    /// Watches `lock` from now on: each of `signals` rings for what other stores than `own` commit, in the order of [`Marks`]. Returns whether it was watched before.
+    pub(super) fn start(&self, lock: &Path, own: Owner, signals: [&Arc<Signal>; 3]) -> bool {
         let mut watcher = self.0.lock();
         if watcher.is_some() {
             return true;
@@ -72,11 +69,11 @@ struct Seen {
     lock: Option<File>,
     marks: Option<Marks>,
     own: Owner,
-    signals: [Arc<Signal>; 2],
+    signals: [Arc<Signal>; 3],
 }
 
 impl Seen {
-    fn new(lock: &Path, own: Owner, signals: [Arc<Signal>; 2]) -> Self {
+    fn new(lock: &Path, own: Owner, signals: [Arc<Signal>; 3]) -> Self {
         let lock = File::open(lock).ok();
         Self {
             marks: lock.as_ref().and_then(read_marks),

@@ -18,10 +18,9 @@ use super::{
     gate::{Gate, Mark, Turn},
     heads::Heads,
     queue::{Queue, Request, Taken},
-    signal::Signal,
     watch::Owner,
 };
-use crate::{clock::Clock, ports::StoreError};
+use crate::{adapters::shared::signal::Signal, clock::Clock, ports::StoreError};
 
 /// How long SQLite's own locks are waited for when the turn at the gate did not come in time: its time is used up already.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -37,7 +36,11 @@ pub(super) struct Writer {
     pub(super) commits: AtomicU64,
     pub(super) events: Arc<Signal>,
     pub(super) checkpoints: Arc<Signal>,
+    pub(super) messages: Arc<Signal>,
 }
+
+/// Of what there is something new: events, checkpoints, messages in the outbox.
+type News = [bool; 3];
 
 /// What a request works with: the connection, inside a transaction.
 pub(super) struct Tx<'c> {
@@ -50,9 +53,10 @@ pub(super) struct Tx<'c> {
     begin: Statement<'c>,
     commit: Statement<'c>,
     rollback: Statement<'c>,
-    /// Whether the transaction stores events, whether it moves checkpoints.
+    /// Whether the transaction stores events, whether it moves checkpoints, whether it puts messages into the outbox.
     pub(super) stored: bool,
     pub(super) moved: bool,
+    pub(super) enqueued: bool,
 }
 
 impl<'c> Tx<'c> {
@@ -76,6 +80,7 @@ impl<'c> Tx<'c> {
             rollback: conn.prepare("ROLLBACK")?,
             stored: false,
             moved: false,
+            enqueued: false,
         })
     }
 
@@ -86,6 +91,7 @@ impl<'c> Tx<'c> {
     ) -> Result<(), rusqlite::Error> {
         self.stored = false;
         self.moved = false;
+        self.enqueued = false;
         self.begin.execute([])?;
         let done = self
             .data_version
@@ -99,6 +105,11 @@ impl<'c> Tx<'c> {
             self.undo();
         }
         done
+    }
+
+    /// What others may wait for of the last transaction.
+    fn news(&self) -> News {
+        [self.stored, self.moved, self.enqueued]
     }
 
     /// Leaves the transaction, if one is open, and forgets what was learned in it.
@@ -159,25 +170,28 @@ impl Writer {
         });
         work.several = group.len() > 1;
         let mut results = Vec::new();
-        let (mut stored, mut moved) = (tx.stored, tx.moved);
+        let mut news = tx.news();
         match done {
             Err(error) if group.len() > 1 && !concerns_all(&error) => {
                 // One request does what the database refuses: each for itself, so that it hurts no other.
-                (stored, moved) = (false, false);
+                news = News::default();
                 for request in &mut group {
                     let done = tx.within(|tx| request.run(tx));
-                    stored |= done.is_ok() && tx.stored;
-                    moved |= done.is_ok() && tx.moved;
+                    if done.is_ok() {
+                        for (all, new) in news.iter_mut().zip(tx.news()) {
+                            *all |= new;
+                        }
+                    }
                     results.push(done.map_err(|e| self.error(e)));
                 }
             }
             Err(error) => {
-                (stored, moved) = (false, false);
+                news = News::default();
                 results.resize(group.len(), Err(self.error(error)));
             }
             Ok(()) => results.resize(group.len(), Ok(())),
         }
-        self.leave_marks(&turn, [stored, moved]);
+        self.leave_marks(&turn, news);
         if !turn.held {
             let _ = tx.conn.busy_timeout(self.busy_timeout);
         }
@@ -187,15 +201,13 @@ impl Writer {
             request.finish(result, &waiting);
         }
         waiting.wake();
-        if stored {
-            self.events.ring();
-        }
-        if moved {
-            self.checkpoints.ring();
+        let signals = [&self.events, &self.checkpoints, &self.messages];
+        for (signal, _) in signals.into_iter().zip(news).filter(|(_, new)| *new) {
+            signal.ring();
         }
     }
 
-    fn leave_marks(&self, turn: &Turn<'_>, committed: [bool; 2]) {
+    fn leave_marks(&self, turn: &Turn<'_>, committed: News) {
         for (place, _) in (0..).zip(committed).filter(|(_, committed)| *committed) {
             let mut mark = Mark::default();
             let (owner, number) = mark.split_at_mut(self.owner.len());

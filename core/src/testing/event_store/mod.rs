@@ -4,6 +4,7 @@ mod append;
 mod append_many;
 mod concurrent;
 mod delete;
+mod idle;
 mod payload;
 mod read_all;
 mod read_stream;
@@ -58,6 +59,11 @@ suite! {
         a20_a_hard_deleted_stream_starts_again,
         deleting_what_is_not_there_is_no_error,
         deleting_at_another_revision_conflicts,
+    ]
+    idle: [
+        idle_streams_are_those_whose_last_event_is_old,
+        idle_streams_come_in_pages_by_name,
+        idle_streams_has_softly_deleted_ones_and_no_gone_ones,
     ]
     read_stream: [
         b01_an_unknown_stream_reads_empty,

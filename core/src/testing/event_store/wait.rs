@@ -2,10 +2,13 @@ use std::thread;
 
 use super::{Store, ids};
 use crate::{
-    ports::{DeleteMode, ExpectedRevision::Any, ReadAll, ReadStream, StoreError},
+    ports::{
+        DeleteMode, ExpectedRevision::Any, IdleStreams, ReadAll, ReadStream, StoreError,
+        StreamPattern,
+    },
     testing::{
         Started, block_on,
-        samples::{id, orders, stream},
+        samples::{NOON, id, orders, stream},
         skip,
     },
 };
@@ -102,6 +105,7 @@ pub(super) fn a_closed_store_refuses_everything(f: &Store) {
         block_on(s.head()).map(drop),
         block_on(s.find_event(id(1))).map(drop),
         block_on(s.delete_stream(name(), Any, DeleteMode::Soft)).map(drop),
+        block_on(s.idle_streams(IdleStreams::new(StreamPattern::all(), NOON))).map(drop),
         block_on(s.wait_for_events(None)),
     ];
     for (n, result) in results.into_iter().enumerate() {

@@ -31,15 +31,15 @@ struct Shared {
 /// They are woken by the writer and, at the same time, by the first of them that is polled: the scheduler likes to run a woken thread
 /// in place of its waker, and it would fall asleep again before each next answer, to be woken again.
 #[derive(Default)]
-pub(super) struct Wakers(Mutex<VecDeque<Waker>>);
+pub(crate) struct Wakers(Mutex<VecDeque<Waker>>);
 
 impl Wakers {
-    pub(super) fn add(&self, waker: Waker) {
+    pub(crate) fn add(&self, waker: Waker) {
         self.0.lock().push_back(waker);
     }
 
     /// Wakes all who have not been woken yet.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         loop {
             let next = self.0.lock().pop_front();
             match next {
@@ -52,27 +52,27 @@ impl Wakers {
 }
 
 /// Where the answer is given. Dropped unused, it answers that the store is away.
-pub(super) struct Answer<T>(Option<Arc<Mutex<Slot<T>>>>);
+pub(crate) struct Answer<T>(Option<Arc<Mutex<Slot<T>>>>);
 
 /// The future of the answer.
-pub(super) struct Reply<T>(Arc<Mutex<Slot<T>>>);
+pub(crate) struct Reply<T>(Arc<Mutex<Slot<T>>>);
 
 /// A place for one answer.
-pub(super) fn reply<T>() -> (Answer<T>, Reply<T>) {
+pub(crate) fn reply<T>() -> (Answer<T>, Reply<T>) {
     let slot = Arc::new(Mutex::new(Slot::Waiting(None)));
     (Answer(Some(Arc::clone(&slot))), Reply(slot))
 }
 
 impl<T> Answer<T> {
     /// Answers and wakes.
-    pub(super) fn give(mut self, result: Result<T, StoreError>) {
+    pub(crate) fn give(mut self, result: Result<T, StoreError>) {
         if let Some(waker) = self.put(result, None) {
             waker.wake();
         }
     }
 
     /// Answers as one of many, and gives what the request was made of back; the caller wakes all when everybody has an answer.
-    pub(super) fn give_with(
+    pub(crate) fn give_with(
         mut self,
         result: Result<T, StoreError>,
         waiting: &Arc<Wakers>,

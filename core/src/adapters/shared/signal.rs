@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 /// Something that happens again and again. Take the [`count`](Signal::count), look at the state, then wait for [`after`](Signal::after):
 /// what happens in between ends the wait at once.
 #[derive(Default)]
-pub(super) struct Signal(Mutex<Bell>);
+pub(crate) struct Signal(Mutex<Bell>);
 
 #[derive(Default)]
 struct Bell {
@@ -25,12 +25,12 @@ struct Bell {
 
 impl Signal {
     /// How often it happened.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.lock().count
     }
 
     /// It happened: wakes all who wait.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let waiting = {
             let mut bell = self.0.lock();
             bell.count += 1;
@@ -42,7 +42,7 @@ impl Signal {
     }
 
     /// Ends when it has happened more than `count` times.
-    pub(super) fn after(self: &Arc<Self>, count: u64) -> Rung {
+    pub(crate) fn after(self: &Arc<Self>, count: u64) -> Rung {
         Rung {
             signal: Arc::clone(self),
             count,
@@ -52,7 +52,7 @@ impl Signal {
 }
 
 /// See [`Signal::after`].
-pub(super) struct Rung {
+pub(crate) struct Rung {
     signal: Arc<Signal>,
     count: u64,
     place: Option<u64>,

@@ -1,0 +1,66 @@
+// Events per second that a projection takes into an SQL view, with its checkpoint: `postgres_projection.mjs SIDE`.
+// Both sides read batches of 1,000 and commit view and checkpoint together. Emmett calls its projection for each event of
+// a batch and writes its checkpoint after each; ours is called with the batch.
+
+import { payload } from "./_shop.mjs";
+import { emit } from "./_timing.mjs";
+
+const BATCH = 1000;
+const PER_STREAM = 100;
+const EVENTS = { emmett: 10_000, orkestra: 100_000 };
+
+const CREATE = `CREATE TABLE board (stream text PRIMARY KEY, events bigint NOT NULL, quantity bigint NOT NULL)`;
+
+async function emmett() {
+  const { postgreSQLRawBatchSQLProjection } = await import("@event-driven-io/emmett-postgresql");
+  const { sql } = await import("@event-driven-io/dumbo");
+  const { openEmmettPostgres } = await import("./_emmett_postgres.mjs");
+  const { store, pool, connectionString, close } = await openEmmettPostgres();
+  await fill(EVENTS.emmett, (data) => ({ type: "OrderPlaced", data }), store.appendToStream);
+  await pool.query(CREATE);
+  const projection = postgreSQLRawBatchSQLProjection({
+    name: "board",
+    canHandle: ["OrderPlaced"],
+    evolve: (events) =>
+      events.map(({ data, metadata }) =>
+        sql(
+          `INSERT INTO board VALUES (%L, 1, %s) ON CONFLICT (stream) DO UPDATE
+           SET events = board.events + 1, quantity = board.quantity + excluded.quantity`,
+          metadata.streamName,
+          data.quantity,
+        ),
+      ),
+  });
+  const consumer = store.consumer({
+    pulling: { batchSize: BATCH, pullingFrequencyInMs: 1 },
+    stopWhen: { noMessagesLeft: true },
+  });
+  consumer.projector({
+    processorId: "board",
+    projection,
+    connectionOptions: { connectionString, pool },
+  });
+  const start = performance.now();
+  await consumer.start();
+  const seconds = (performance.now() - start) / 1000;
+  await check(pool, EVENTS.emmett);
+  await close();
+  return EVENTS.emmett / seconds;
+}
+
+/** Appends `count` events of `make` to streams of 100. */
+async function fill(count, make, append) {
+  for (let stream = 0; stream < count / PER_STREAM; stream++) {
+    const events = Array.from({ length: PER_STREAM }, (_, n) => make(payload(n)));
+    await append(`order-${stream}`, events);
+  }
+}
+
+/** Throws unless the view has every event once. */
+async function check(pool, count) {
+  const { rows } = await pool.query("SELECT sum(events)::int AS events FROM board");
+  if (rows[0].events !== count) throw new Error(`the view has ${rows[0].events} events`);
+}
+
+const sides = { emmett };
+emit(await sides[process.argv[2]](), "events/s");

@@ -1,0 +1,395 @@
+//! The URL of a database: everything about it is in there, so that a URL is enough to reach it.
+
+use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+
+use crate::adapters::shared::url::{decode, host_and_port, number, path, seconds, shorten, wrong};
+
+/// When the connection is encrypted, and whom it trusts; the words are libpq's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum SslMode {
+    /// Never.
+    Disable,
+    /// If the server can; anybody is trusted.
+    #[default]
+    Prefer,
+    /// Always; anybody is trusted, unless `sslrootcert` is given.
+    Require,
+    /// Always; the certificate must be signed by somebody trusted.
+    VerifyCa,
+    /// Always; and it must have the host's name.
+    VerifyFull,
+}
+
+/// What stands between us and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Pooler {
+    /// Nothing, or a pooler that gives a connection a session of its own.
+    #[default]
+    Session,
+    /// A pooler that gives a transaction any session: nothing may stay behind in it.
+    Transaction,
+}
+
+/// Where the database is and how it is used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// Host name or address, an IPv6 address without its brackets; a folder with a socket if it begins with `/`.
+    pub(super) host: String,
+    /// Default 5432.
+    pub(super) port: u16,
+    /// Default `postgres`.
+    pub(super) user: String,
+    pub(super) password: Option<String>,
+    /// Default: the user's name.
+    pub(super) database: String,
+    /// `schema`: where the tables are. Default `orkestra`.
+    pub(super) schema: String,
+    /// `pool`: connections besides the writer's, 1 to 1000. Default 4.
+    pub(super) pool: usize,
+    /// `pooler`: `session` or `transaction`.
+    pub(super) pooler: Pooler,
+    /// `migrate=never`: the tables are there already.
+    pub(super) migrate: bool,
+    /// `application_name`. Default `orkestra`.
+    pub(super) application_name: String,
+    /// `connect_timeout` in seconds: one attempt, and how long a call waits for a database that is away. Default 10.
+    pub(super) connect_timeout: Duration,
+    /// `startup_wait` in seconds: how long the first connection is tried for. Default 0, once.
+    pub(super) startup_wait: Duration,
+    /// `statement_timeout` in seconds, 0 for none. Default 30.
+    pub(super) statement_timeout: Duration,
+    /// `lock_timeout` in seconds, 0 for none. Default 10.
+    pub(super) lock_timeout: Duration,
+    /// `poll_interval` in seconds: how often waiting readers look without having been told. Default 1.
+    pub(super) poll_interval: Duration,
+    /// `sslmode`.
+    pub(super) sslmode: SslMode,
+    /// `sslrootcert`: PEM certificates to trust instead of the system's.
+    pub(super) sslrootcert: Option<PathBuf>,
+    /// `sslcert`: PEM certificate of this client.
+    pub(super) sslcert: Option<PathBuf>,
+    /// `sslkey`: PEM key of this client.
+    pub(super) sslkey: Option<PathBuf>,
+}
+
+impl fmt::Debug for PostgresConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place())
+    }
+}
+
+impl PostgresConfig {
+    /// Reads `postgres[ql]://user:password@host:port/database?parameter=value`. Parts are percent-encoded where they have characters of the
+    /// URL's own.
+    ///
+    /// # Errors
+    /// Which part is wrong: what was expected and what was found, never the password.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let rest = match url.split_once("://") {
+            Some(("postgres" | "postgresql", rest)) => rest,
+            Some((other, _)) => return Err(wrong("scheme", "postgres or postgresql", other)),
+            None => return Err("expected postgres://, found no //".into()),
+        };
+        if url.contains('#') {
+            return Err("expected no #; write it as %23".into());
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, password, address) = match authority.rsplit_once('@') {
+            None => ("postgres".to_owned(), None, authority),
+            Some((login, address)) => match login.split_once(':') {
+                None => (decode("user", login)?, None, address),
+                Some((user, password)) => (
+                    decode("user", user)?,
+                    Some(decode("password", password)?),
+                    address,
+                ),
+            },
+        };
+        if address.contains(',') {
+            return Err("host: expected one, found several".into());
+        }
+        if database.contains('/') {
+            return Err(wrong("database", "one part after the host", database));
+        }
+        let mut config = Self {
+            host: String::new(),
+            port: 5432,
+            database: match database {
+                "" => user.clone(),
+                database => decode("database", database)?,
+            },
+            user,
+            password,
+            schema: "orkestra".into(),
+            pool: 4,
+            pooler: Pooler::Session,
+            migrate: true,
+            application_name: "orkestra".into(),
+            connect_timeout: Duration::from_secs(10),
+            startup_wait: Duration::ZERO,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+            poll_interval: Duration::from_secs(1),
+            sslmode: SslMode::Prefer,
+            sslrootcert: None,
+            sslcert: None,
+            sslkey: None,
+        };
+        let mut seen = HashSet::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
+            if !seen.insert(name) {
+                return Err(format!("{name}: expected once, found twice"));
+            }
+            config.set(name, &decode(name, value)?)?;
+        }
+        if !address.is_empty() || config.host.is_empty() {
+            if !config.host.is_empty() {
+                return Err("host: expected once, found twice".into());
+            }
+            // The port of a socket stands behind a colon without a host.
+            (config.host, config.port) = host_and_port(address, 5432)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "host" if value.starts_with('/') => {
+                self.host = path(name, value)?.display().to_string()
+            }
+            "host" => return Err(wrong(name, "the folder of a socket", value)),
+            "port" => self.port = number(name, value, 1, 65_535)?,
+            "schema" => self.schema = schema(value)?,
+            "pool" => self.pool = usize::from(number::<u16>(name, value, 1, 1000)?),
+            "pooler" => {
+                self.pooler = match value {
+                    "session" => Pooler::Session,
+                    "transaction" => Pooler::Transaction,
+                    _ => return Err(wrong(name, "session or transaction", value)),
+                }
+            }
+            "migrate" => {
+                self.migrate = match value {
+                    "auto" => true,
+                    "never" => false,
+                    _ => return Err(wrong(name, "auto or never", value)),
+                }
+            }
+            "application_name" => self.application_name = text(name, value)?,
+            "connect_timeout" => self.connect_timeout = seconds(name, value, 0.001)?,
+            "startup_wait" => self.startup_wait = seconds(name, value, 0.0)?,
+            "statement_timeout" => self.statement_timeout = seconds(name, value, 0.0)?,
+            "lock_timeout" => self.lock_timeout = seconds(name, value, 0.0)?,
+            "poll_interval" => self.poll_interval = seconds(name, value, 0.01)?,
+            "sslmode" => {
+                self.sslmode = match value {
+                    "disable" => SslMode::Disable,
+                    "prefer" => SslMode::Prefer,
+                    "require" => SslMode::Require,
+                    "verify-ca" => SslMode::VerifyCa,
+                    "verify-full" => SslMode::VerifyFull,
+                    _ => {
+                        let modes = "disable, prefer, require, verify-ca or verify-full";
+                        return Err(wrong(name, modes, value));
+                    }
+                }
+            }
+            "sslrootcert" => self.sslrootcert = Some(path(name, value)?),
+            "sslcert" => self.sslcert = Some(path(name, value)?),
+            "sslkey" => self.sslkey = Some(path(name, value)?),
+            _ => {
+                return Err(format!(
+                    "expected one of the parameters {}, found {}",
+                    PARAMETERS.join(", "),
+                    shorten(name)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.user.is_empty() || self.user.contains('\0') {
+            return Err(wrong("user", "a name", &self.user));
+        }
+        if self.database.contains('\0') {
+            return Err(wrong("database", "a name", &self.database));
+        }
+        if self.sslcert.is_some() != self.sslkey.is_some() {
+            return Err("expected both of sslcert and sslkey, found one".into());
+        }
+        let of_tls = [
+            ("sslrootcert", self.sslrootcert.is_some()),
+            ("sslcert", self.sslcert.is_some()),
+        ];
+        match of_tls.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) if self.sslmode == SslMode::Disable => {
+                Err(format!("{name}: expected another sslmode than disable"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The database as messages name it.
+    pub(super) fn place(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        format!(
+            "postgres://{}@{host}:{}/{} (schema {})",
+            self.user, self.port, self.database, self.schema
+        )
+    }
+}
+
+const PARAMETERS: &[&str] = &[
+    "host",
+    "port",
+    "schema",
+    "pool",
+    "pooler",
+    "migrate",
+    "application_name",
+    "connect_timeout",
+    "startup_wait",
+    "statement_timeout",
+    "lock_timeout",
+    "poll_interval",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+];
+
+/// A name that needs no quotes in SQL.
+fn schema(value: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let begins = value.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    if !begins || !value.chars().all(plain) || value.len() > 48 || value.starts_with("pg_") {
+        let rule = "1 to 48 of a-z, 0-9 and _, no digit and no pg_ in front";
+        return Err(wrong("schema", rule, value));
+    }
+    Ok(value.to_owned())
+}
+
+fn text(name: &str, value: &str) -> Result<String, String> {
+    if value.is_empty() || value.len() > 63 || value.chars().any(char::is_control) {
+        return Err(wrong(name, "1 to 63 characters", value));
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_defaults() {
+        let config = PostgresConfig::parse("postgres://localhost/shop").unwrap();
+
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 5432));
+        assert_eq!((config.user.as_str(), config.password), ("postgres", None));
+        assert_eq!(config.database, "shop");
+        assert_eq!(config.schema, "orkestra");
+        assert_eq!(config.pool, 4);
+        assert_eq!(config.sslmode, SslMode::Prefer);
+        let config = PostgresConfig::parse("postgresql://ada@db.example").unwrap();
+        assert_eq!(config.database, "ada");
+    }
+
+    #[test]
+    fn every_part_is_read() {
+        let config = PostgresConfig::parse(
+            "postgres://us%40er:p%3Aw@[::1]:5499/my%2Fshop?schema=ork_2&pool=7&pooler=transaction&migrate=never\
+             &application_name=my%20app&connect_timeout=0.5&startup_wait=60&statement_timeout=0&lock_timeout=2&poll_interval=0.1\
+             &sslmode=verify-full&sslrootcert=/etc/ca.pem&sslcert=c.pem&sslkey=k.pem",
+        )
+        .unwrap();
+
+        assert_eq!((config.host.as_str(), config.port), ("::1", 5499));
+        assert_eq!(config.user, "us@er");
+        assert_eq!(config.password.as_deref(), Some("p:w"));
+        assert_eq!(config.database, "my/shop");
+        assert_eq!(config.schema, "ork_2");
+        assert_eq!((config.pool, config.pooler), (7, Pooler::Transaction));
+        assert!(!config.migrate);
+        assert_eq!(config.application_name, "my app");
+        assert_eq!(config.startup_wait, Duration::from_secs(60));
+        assert_eq!(config.statement_timeout, Duration::ZERO);
+        assert_eq!(config.sslmode, SslMode::VerifyFull);
+        assert_eq!(config.sslrootcert, Some("/etc/ca.pem".into()));
+        assert_eq!(
+            format!("{config:?}"),
+            "postgres://us@er@[::1]:5499/my/shop (schema ork_2)"
+        );
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_folder() {
+        let config =
+            PostgresConfig::parse("postgres:///shop?host=/run/postgresql&port=5433").unwrap();
+
+        assert_eq!(
+            (config.host.as_str(), config.port),
+            ("/run/postgresql", 5433)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_passwords_are_not() {
+        for (url, message) in [
+            ("postgres:localhost", "expected postgres://, found no //"),
+            (
+                "postgres://",
+                "host: expected a name or an address, found nothing",
+            ),
+            (
+                "postgres://u:secret@/shop",
+                "host: expected a name or an address, found nothing",
+            ),
+            (
+                "postgres://u:secret@h:port/shop",
+                "port: expected a whole number from 1 to 65535, found port",
+            ),
+            (
+                "postgres://u:%zz@h/shop",
+                "password: expected percent-encoded UTF-8 text",
+            ),
+            ("postgres://a,b/shop", "host: expected one, found several"),
+            (
+                "postgres://h/shop?schema=Orkestra",
+                "schema: expected 1 to 48 of a-z, 0-9 and _, no digit and no pg_ in front, found Orkestra",
+            ),
+            (
+                "postgres://h/shop?pool=0",
+                "pool: expected a whole number from 1 to 1000, found 0",
+            ),
+            (
+                "postgres://h/shop?sslmode=on",
+                "sslmode: expected disable, prefer, require, verify-ca or verify-full, found on",
+            ),
+            (
+                "postgres://h/shop?sslcert=a",
+                "expected both of sslcert and sslkey, found one",
+            ),
+            (
+                "postgres://h/shop?pool=1&pool=2",
+                "pool: expected once, found twice",
+            ),
+        ] {
+            let error = PostgresConfig::parse(url).unwrap_err();
+            assert_eq!(error, message, "{url}");
+            assert!(!error.contains("secret"));
+        }
+        let error = PostgresConfig::parse("postgres://h/shop?sslmod=require").unwrap_err();
+        assert!(error.ends_with("found sslmod"), "{error}");
+    }
+}
