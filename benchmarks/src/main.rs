@@ -4,7 +4,9 @@
 
 mod bare;
 mod dispatch;
+mod large;
 mod ours;
+mod postgres;
 mod rabbit;
 mod shop;
 mod telemetry;
@@ -16,16 +18,16 @@ use std::{collections::BTreeMap, env, error::Error, process::ExitCode};
 /// What a measurement ends with.
 type Outcome = Result<Figure, Box<dyn Error>>;
 
-/// A measured value and its unit.
+/// A measured value and its unit, and others by name.
 struct Figure {
     value: f64,
     unit: &'static str,
-    beside: Option<(&'static str, f64)>,
+    beside: BTreeMap<&'static str, f64>,
 }
 
 impl Figure {
     fn new(value: f64, unit: &'static str) -> Self {
-        let beside = None;
+        let beside = BTreeMap::new();
         Self {
             value,
             unit,
@@ -45,9 +47,9 @@ impl Figure {
         Self::new(value, "µs")
     }
 
-    /// Adds a second value, by name.
+    /// Adds another value, by name.
     fn beside(mut self, name: &'static str, value: f64) -> Self {
-        self.beside = Some((name, value));
+        self.beside.insert(name, value);
         self
     }
 
@@ -66,8 +68,7 @@ fn main() -> ExitCode {
             unit,
             beside,
         }) => {
-            let details: BTreeMap<_, _> = beside.into_iter().collect();
-            let line = serde_json::json!({ "value": value, "unit": unit, "details": details });
+            let line = serde_json::json!({ "value": value, "unit": unit, "details": beside });
             #[expect(clippy::print_stdout, reason = "the line that run.py reads")]
             {
                 println!("{line}");
@@ -93,6 +94,8 @@ fn measure(words: &[&str]) -> Outcome {
         ["telemetry", "empty"] => telemetry::empty(),
         ["topics", "topic"] => topics::topic(),
         ["topics", "pattern"] => topics::pattern(),
+        ["large", store] => large::measure(store),
+        ["postgres", words @ ..] => postgres::measure(words),
         ["rabbit", words @ ..] => rabbit::measure(words),
         _ => Err(format!("no measurement is called `{}`", words.join(" ")).into()),
     }

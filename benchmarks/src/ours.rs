@@ -10,9 +10,9 @@ use orkestra::{
 };
 
 use crate::{
-    Figure, Outcome,
+    Figure, Outcome, postgres,
     shop::{Order, TYPE_NAME, orders},
-    timing::{APPENDERS, APPENDS, LOG, median_per_second, per_second, work_file},
+    timing::{APPENDERS, APPENDS, LOG, POSTGRES_APPENDS, median_per_second, per_second, work_file},
 };
 
 /// How many events a page of the log has.
@@ -21,17 +21,37 @@ const PAGE: usize = 1_000;
 /// Events per second of 100 appenders that each wait for one event before the next.
 pub(crate) fn append(kind: &str) -> Outcome {
     let services = open(kind)?;
-    let store = &services.events;
-    let mut shares: Vec<Vec<NewEvent>> = vec![Vec::new(); APPENDERS];
-    for (number, event) in orders(APPENDS).into_iter().map(new_event).enumerate() {
-        shares[number % APPENDERS].push(event);
+    let store = &*services.events;
+    let streams: Vec<StreamName> = (0..APPENDERS).map(stream).collect::<Result<_, _>>()?;
+    let rate = if kind == "postgres" {
+        let mut first = orders(POSTGRES_APPENDS);
+        let rest = first.split_off(POSTGRES_APPENDS / 10);
+        append_all(store, streams.clone(), first)?;
+        append_all(store, streams, rest)?
+    } else {
+        append_all(store, streams, orders(APPENDS))?
+    };
+    block_on(services.close())?;
+    Ok(Figure::per_second(rate))
+}
+
+/// Appends `orders` one by one, with an appender for each stream that waits for one before the next; returns events per second.
+pub(crate) fn append_all(
+    store: &dyn EventStore,
+    streams: Vec<StreamName>,
+    orders: Vec<Order>,
+) -> Result<f64, StoreError> {
+    let count = orders.len();
+    let mut shares: Vec<Vec<NewEvent>> = vec![Vec::new(); streams.len()];
+    for (number, event) in orders.into_iter().map(new_event).enumerate() {
+        shares[number % streams.len()].push(event);
     }
-    let (rate, result) = per_second(APPENDS, || {
+    let (rate, result) = per_second(count, || {
         block_on(async {
-            let mut working: FuturesUnordered<_> = shares
+            let mut working: FuturesUnordered<_> = streams
                 .into_iter()
-                .enumerate()
-                .map(|(number, share)| appender(&**store, number, share))
+                .zip(shares)
+                .map(|(stream, share)| appender(store, stream, share))
                 .collect();
             while let Some(done) = working.next().await {
                 done?;
@@ -39,9 +59,7 @@ pub(crate) fn append(kind: &str) -> Outcome {
             Ok::<_, StoreError>(())
         })
     });
-    result?;
-    block_on(services.close())?;
-    Ok(Figure::per_second(rate))
+    result.map(|()| rate)
 }
 
 /// Events per second of reading every page of the log.
@@ -71,6 +89,7 @@ fn open(kind: &str) -> Result<Services, Box<dyn Error>> {
     settings.store = Some(match kind {
         "memory" => "memory:".to_owned(),
         "sqlite" => format!("sqlite:{}", work_file("ours.db").display()),
+        "postgres" => postgres::url()?,
         _ => return Err(format!("no store is called `{kind}`").into()),
     });
     Ok(Plan::new(settings)?.open("bench")?)
@@ -78,10 +97,9 @@ fn open(kind: &str) -> Result<Services, Box<dyn Error>> {
 
 async fn appender(
     store: &dyn EventStore,
-    number: usize,
+    stream: StreamName,
     events: Vec<NewEvent>,
 ) -> Result<(), StoreError> {
-    let stream = stream(number)?;
     for event in events {
         store
             .append(stream.clone(), vec![event], ExpectedRevision::Any)
@@ -109,7 +127,7 @@ fn stream(number: usize) -> Result<StreamName, StoreError> {
     StreamName::new(&format!("order-{number}"))
 }
 
-fn new_event(order: Order) -> NewEvent {
+pub(crate) fn new_event(order: Order) -> NewEvent {
     NewEvent {
         id: order.id,
         type_name: TYPE_NAME.into(),

@@ -1,15 +1,21 @@
 //! Reading the clock, and the sizes that both sides of a row share.
 
 use std::{
+    error::Error,
     path::{Path, PathBuf},
     time::Instant,
 };
+
+use crate::Figure;
 
 /// How many appenders are at work at once; also the rows of the bare loop's transactions.
 pub(crate) const APPENDERS: usize = 100;
 
 /// How many events an append measurement stores.
 pub(crate) const APPENDS: usize = 100_000;
+
+/// The same on PostgreSQL, the first tenth untimed.
+pub(crate) const POSTGRES_APPENDS: usize = 80_000;
 
 /// How many events the log of a read measurement has, and over how many streams.
 pub(crate) const LOG: (usize, u32) = (500_000, 1_000);
@@ -47,6 +53,20 @@ pub(crate) fn median_per_second<E>(
     }
     rates.sort_by(f64::total_cmp);
     Ok(rates[repeats / 2])
+}
+
+/// The median in microseconds, with the 99th percentile beside it.
+///
+/// # Errors
+/// If nothing was timed.
+pub(crate) fn quantiles(mut taken: Vec<f64>) -> Result<Figure, Box<dyn Error>> {
+    taken.sort_by(f64::total_cmp);
+    let at = |part: usize| taken.get(taken.len() * part / 100).copied();
+    let (median, p99) = (
+        at(50).ok_or("nothing was timed")?,
+        at(99).ok_or("nothing was timed")?,
+    );
+    Ok(Figure::microseconds(median).beside("p99", p99))
 }
 
 /// A file in the empty folder that this process runs in.

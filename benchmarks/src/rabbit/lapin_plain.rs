@@ -18,13 +18,13 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::{COUNT, WINDOW, body, url, wire, with_queue};
+use super::{COUNT, WINDOW, body, broker_url, wire, with_queue};
 use crate::{Figure, Outcome, timing::Stopwatch};
 
 /// Messages sent and confirmed per second, each of many tasks waiting for one before its next.
 pub(crate) async fn send(kind: &str) -> Outcome {
     let (mut bare, queue) = with_queue(kind).await?;
-    let connection = Connection::connect(&url(), ConnectionProperties::default()).await?;
+    let connection = Connection::connect(&broker_url(), ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
@@ -69,7 +69,7 @@ pub(crate) async fn consume(kind: &str) -> Outcome {
 }
 
 async fn consume_all(queue: &str) -> Result<f64, Box<dyn Error>> {
-    let connection = Connection::connect(&url(), ConnectionProperties::default()).await?;
+    let connection = Connection::connect(&broker_url(), ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel
         .basic_qos(WINDOW, BasicQosOptions::default())

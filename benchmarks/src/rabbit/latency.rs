@@ -1,9 +1,12 @@
 //! From just before a message is sent to its handler, one message at a time on a quiet broker.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use super::{bare::Bare, body, uri, wire, with_queue};
-use crate::{Figure, Outcome, timing::Stopwatch};
+use crate::{
+    Outcome,
+    timing::{Stopwatch, quantiles},
+};
 
 /// How many messages are timed, after as many as `WARM_UP`.
 pub(super) const SAMPLES: usize = 1_000;
@@ -33,15 +36,4 @@ pub(crate) async fn bare(kind: &str) -> Outcome {
     }
     sender.delete(&queue).await?;
     quantiles(taken)
-}
-
-/// The median in microseconds, with the 99th percentile beside it.
-pub(super) fn quantiles(mut taken: Vec<f64>) -> Result<Figure, Box<dyn Error>> {
-    taken.sort_by(f64::total_cmp);
-    let at = |part: usize| taken.get(taken.len() * part / 100).copied();
-    let (median, p99) = (
-        at(50).ok_or("nothing was timed")?,
-        at(99).ok_or("nothing was timed")?,
-    );
-    Ok(Figure::microseconds(median).beside("p99", p99))
 }

@@ -48,12 +48,12 @@ pub(crate) fn measure(words: &[&str]) -> Outcome {
     clippy::disallowed_methods,
     reason = "run.py says where by the environment"
 )]
-fn url() -> String {
+pub(crate) fn broker_url() -> String {
     env::var("BENCH_AMQP").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".to_owned())
 }
 
 fn uri() -> Result<AMQPUri, String> {
-    url().parse()
+    broker_url().parse()
 }
 
 /// A queue of this process.
@@ -67,6 +67,26 @@ async fn with_queue(kind: &str) -> Result<(Bare, String), Box<dyn Error>> {
     let queue = queue();
     bare.declare(&queue, kind).await?;
     Ok((bare, queue))
+}
+
+/// An empty durable queue that gets whatever is published to `exchange`.
+pub(crate) async fn bound_queue(exchange: &str, kind: &str) -> Result<BoundQueue, Box<dyn Error>> {
+    let (mut bare, name) = with_queue(kind).await?;
+    bare.bind(exchange, &name, "#").await?;
+    Ok(BoundQueue { bare, name })
+}
+
+/// A queue of [`bound_queue`].
+pub(crate) struct BoundQueue {
+    bare: Bare,
+    name: String,
+}
+
+impl BoundQueue {
+    /// Deletes it with what is in it.
+    pub(crate) async fn delete(mut self) -> Result<(), Box<dyn Error>> {
+        self.bare.delete(&self.name).await
+    }
 }
 
 /// The body that every peer sends.

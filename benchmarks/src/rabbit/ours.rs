@@ -17,10 +17,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::{
     COUNT, WINDOW,
     bare::Bare,
-    latency::{PAUSE, SAMPLES, WARM_UP, quantiles},
-    uri, url,
+    broker_url,
+    latency::{PAUSE, SAMPLES, WARM_UP},
+    uri,
 };
-use crate::{Figure, Outcome, timing::Stopwatch};
+use crate::{
+    Figure, Outcome,
+    timing::{Stopwatch, quantiles},
+};
 
 pub(super) const QUEUE: &str = "orkestra.cmd.place_order";
 
@@ -134,7 +138,7 @@ pub(super) async fn delete() -> Result<(), Box<dyn Error>> {
 }
 
 fn builder(kind: &str) -> Builder {
-    let bus = format!("{}?queue_type={kind}&prefetch={WINDOW}", url());
+    let bus = format!("{}?queue_type={kind}&prefetch={WINDOW}", broker_url());
     Orkestra::builder("bench").bus(bus).store("memory:")
 }
 
