@@ -34,6 +34,8 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<envelope::EventEnvelope>()?;
     module.add_class::<metadata::Metadata>()?;
     module.add_class::<recorded::Page>()?;
+    module.add_class::<recorded::Records>()?;
+    module.add_class::<store::Log>()?;
     module.add_class::<recorded::RecordedEvent>()?;
     module.add_class::<registry::Registry>()?;
     module.add_class::<retry::PyDelivery>()?;

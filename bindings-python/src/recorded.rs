@@ -1,6 +1,9 @@
 //! Recorded events, and pages of them.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use orkestra::{aggregate::recorded_prefix, ports};
 use parking_lot::Mutex;
@@ -151,6 +154,14 @@ impl Page {
             .collect()
     }
 
+    /// The recorded events one by one, each made when it is asked for: what is let go at once never burdens the garbage collector.
+    fn __iter__(slf: Py<Self>) -> Records {
+        Records {
+            page: slf,
+            next: AtomicUsize::new(0),
+        }
+    }
+
     /// The typed events of the first `count`.
     #[pyo3(signature = (count=None))]
     fn typed<'py>(
@@ -207,13 +218,6 @@ impl Page {
             .map(|event| event.revision)
     }
 
-    /// The revision and the position of the event at `index`.
-    fn place_at(&self, index: usize) -> Option<(u64, u64)> {
-        self.events
-            .get(index)
-            .map(|event| (event.revision, event.position.0))
-    }
-
     /// The stream's last revision, or the position that was read up to.
     #[getter]
     fn last(&self) -> Option<u64> {
@@ -228,6 +232,30 @@ impl Page {
 
     fn __len__(&self) -> usize {
         self.events.len()
+    }
+}
+
+/// The recorded events of a page.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Records {
+    page: Py<Page>,
+    next: AtomicUsize,
+}
+
+#[pymethods]
+impl Records {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<RecordedEvent> {
+        let page = self.page.get();
+        let event = page.events.get(self.next.fetch_add(1, Ordering::Relaxed))?;
+        Some(RecordedEvent::new(
+            event.clone(),
+            Arc::clone(&page.registry),
+        ))
     }
 }
 

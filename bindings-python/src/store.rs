@@ -3,16 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::{
+    future::{Either, select},
+    lock::Mutex,
+};
 use orkestra::{
     Plan as CorePlan, Services as CoreServices, Settings,
     broker::Broker,
     message::PayloadLimits,
     outbox::RelayOptions,
     ports::{
-        Append, Appended, DeadLetterFilter, DeadLetterStatus, DeleteMode, ExpectedRevision,
-        Position, ReadAll, ReadStream, Snapshot, StoreError, StreamName,
+        Append, Appended, DeadLetterFilter, DeadLetterStatus, DeleteMode, EventStore,
+        ExpectedRevision, Position, ReadAll, ReadStream, Snapshot, StoreError, StreamName,
     },
+    subscription::Ahead,
     topic::Pattern,
 };
 use pyo3::{
@@ -28,7 +32,7 @@ use crate::{
     dead_letters::DeadLetter,
     errors, payload,
     recorded::Page,
-    registry::Registry,
+    registry::{self, Registry},
     runtime::Op,
     time::{PyClock, PyIds},
 };
@@ -101,6 +105,48 @@ pub(crate) struct Services {
     pub(crate) core: CoreServices,
     pub(crate) registry: Registry,
     limits: PayloadLimits,
+}
+
+/// Reads the whole store page by page.
+#[pyclass(frozen, module = "orkestra._orkestra")]
+#[derive(Debug)]
+pub(crate) struct Log {
+    store: Arc<dyn EventStore>,
+    registry: Arc<registry::Inner>,
+    ahead: Arc<Mutex<Ahead>>,
+    options: ReadAll,
+}
+
+#[pymethods]
+impl Log {
+    /// The page after a position. Unless `then` is 0 the one after it is read, too, with that limit, for the next call.
+    #[pyo3(signature = (after, limit, then))]
+    fn read(&self, after: Option<u64>, limit: usize, then: usize) -> Op {
+        let mut options = self.options.clone().limit(limit);
+        options.after = after.map(Position);
+        let (store, reader) = (Arc::clone(&self.store), Arc::clone(&self.ahead));
+        let registry = Arc::clone(&self.registry);
+        Op::new(
+            async move {
+                let mut reader = reader.lock().await;
+                let page = reader.take(&store, options.clone()).await?;
+                if then > 0 && !page.end {
+                    options.after = page.position;
+                    reader.begin(&store, options.limit(then));
+                }
+                Ok::<_, StoreError>(page)
+            },
+            move |py, page| {
+                Page {
+                    events: page.events,
+                    registry,
+                    last: page.position.map(|p| p.0),
+                    end: page.end,
+                }
+                .into_py_any(py)
+            },
+        )
+    }
 }
 
 fn stream_name(name: &str) -> PyResult<StreamName> {
@@ -243,33 +289,17 @@ impl Services {
         ))
     }
 
-    /// Reads a page of the whole store.
-    #[pyo3(signature = (after, limit, topics, stream_prefix))]
-    fn read_all(
-        &self,
-        after: Option<u64>,
-        limit: usize,
-        topics: Option<Vec<String>>,
-        stream_prefix: Option<String>,
-    ) -> PyResult<Op> {
-        let mut options = ReadAll::after(after.map(Position))
-            .limit(limit)
-            .types(self.registry.0.filter(topics)?);
+    /// A reader of the whole store.
+    #[pyo3(signature = (topics, stream_prefix))]
+    fn log(&self, topics: Option<Vec<String>>, stream_prefix: Option<String>) -> PyResult<Log> {
+        let mut options = ReadAll::default().types(self.registry.0.filter(topics)?);
         options.stream_prefix = stream_prefix;
-        let store = Arc::clone(&self.core.events);
-        let registry = Arc::clone(&self.registry.0);
-        Ok(Op::new(
-            async move { store.read_all(options).await },
-            move |py, page| {
-                Page {
-                    events: page.events,
-                    registry,
-                    last: page.position.map(|p| p.0),
-                    end: page.end,
-                }
-                .into_py_any(py)
-            },
-        ))
+        Ok(Log {
+            store: Arc::clone(&self.core.events),
+            registry: Arc::clone(&self.registry.0),
+            ahead: Arc::default(),
+            options,
+        })
     }
 
     /// The position of the last event.

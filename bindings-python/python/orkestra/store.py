@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from orkestra._orkestra import Call, Page, RecordedEvent, Services
+    from orkestra._orkestra import Call, Log, Page, RecordedEvent, Services
     from orkestra.app import Orkestra
     from orkestra.messages import Event
 
@@ -46,12 +46,13 @@ class Appended:
 class Reading(AsyncIterator["RecordedEvent"]):
     """Recorded events, read page by page: ``async for``, or ``for`` without a loop.
 
-    At most one page is in memory.
+    At most two pages are in memory: the next one of the whole store is asked for
+    while the one in hand is used.
     """
 
     def __init__(
         self,
-        next_page: Callable[[Page | None, int], Coroutine[Any, Any, Page | None]],
+        next_page: Callable[[Page | None, int, int], Coroutine[Any, Any, Page | None]],
         limit: int | None,
         size: int,
     ) -> None:
@@ -78,13 +79,19 @@ class Reading(AsyncIterator["RecordedEvent"]):
         raise StopAsyncIteration
 
     async def _turn(self) -> None:
-        want = self._size if self._left is None else min(self._left, self._size)
-        page = await self._next_page(self._page, want) if want else None
+        left, size = self._left, self._size
+        want = size if left is None else min(left, size)
+        # Many want a first page only; who reads a second one goes on.
+        if self._page is None:
+            then = 0
+        else:
+            then = size if left is None else min(left - want, size)
+        page = await self._next_page(self._page, want, then) if want else None
         if page is None:
             self._over = True
             return
         self._page = page
-        self._records = iter(page.records())
+        self._records = iter(page)
         if self._left is not None:
             self._left -= len(page)
         self._over = page.end or self._left == 0
@@ -183,7 +190,7 @@ class Store:
         """
         _check_number("from_revision", from_revision)
 
-        async def next_page(page: Page | None, size: int) -> Page | None:
+        async def next_page(page: Page | None, size: int, _then: int) -> Page | None:
             start = from_revision
             if page is not None:
                 last = page.revision_at(-1)
@@ -216,10 +223,16 @@ class Store:
         if isinstance(topics, str):
             topics = [topics]
 
-        async def next_page(page: Page | None, size: int) -> Page | None:
+        log: Log | None = None
+
+        async def next_page(page: Page | None, size: int, then: int) -> Page | None:
+            nonlocal log
+            services = self._services()
+            if log is None:
+                patterns = None if topics is None else list(topics)
+                log = services.log(patterns, stream_prefix)
             start = after if page is None or page.last is None else page.last
-            patterns = None if topics is None else list(topics)
-            return await self._services().read_all(start, size, patterns, stream_prefix)
+            return await log.read(start, size, then)
 
         return Reading(next_page, limit, _PAGE)
 

@@ -332,7 +332,7 @@ impl TypeFilter {
 }
 
 /// How to read the whole store.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadAll {
     /// Events after this position, exclusive; `None` from the first.
