@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                      app   error
-//!                     outbox
+//!               outbox  projection
 //!  aggregate broker subscription             adapters/*
 //!                 delivery  registry
 //!                         ports
@@ -43,7 +43,7 @@ const ROWS: &[Row] = &[
         sideways: false,
     },
     Row {
-        modules: &["outbox"],
+        modules: &["outbox", "projection"],
         sideways: false,
     },
     Row {
@@ -245,6 +245,7 @@ fn an_arrow_that_goes_up_or_sideways_is_objected_to() {
         ("subscription", "aggregate"),
         ("subscription", "outbox"),
         ("clock", "app"),
+        ("subscription", "projection"),
         ("app", "testing"),
         ("app", "somewhere"),
     ] {
@@ -256,6 +257,7 @@ fn an_arrow_that_goes_up_or_sideways_is_objected_to() {
         ("ports", "topic"),
         ("message", "clock"),
         ("outbox", "subscription"),
+        ("projection", "subscription"),
         ("testing", "app"),
     ] {
         assert_eq!(objection(from, to), None, "{from} -> {to}");

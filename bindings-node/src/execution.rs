@@ -139,8 +139,8 @@ impl Driver {
                     let mut events = String::new();
                     pages::write(&mut events, recorded);
                     step.put("recorded", events);
-                    let revision = recorded.last().map(|event| event.revision);
-                    self.machine.borrow_mut().read_recorded(count, revision);
+                    let last = recorded.last().map(|e| (e.revision, e.position));
+                    self.machine.borrow_mut().read_recorded(count, last);
                 }
                 Action::SaveSnapshot { revision } => {
                     step.put("revision", revision);
@@ -155,6 +155,7 @@ impl Driver {
                 }
                 Action::Done(executed) => {
                     step.put("revision", json_number(executed.revision));
+                    step.put("position", json_number(executed.position.map(|p| p.0)));
                     step.put("repeated", executed.repeated);
                     return Ok(Some(step.end("done")));
                 }

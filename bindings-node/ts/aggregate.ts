@@ -73,6 +73,8 @@ export interface Executed<State, E = Event> {
   readonly state: State;
   /** The stream's last revision that belongs to the answer; `null` if it has no events. */
   readonly revision: number | null;
+  /** The position of the command's last event, `null` if it made none: what a projection is waited for with. */
+  readonly position: number | null;
   /** Whether the command had been executed before and nothing was appended now. */
   readonly repeated: boolean;
 }
@@ -157,6 +159,7 @@ interface Step {
   readonly recorded?: readonly Row[];
   readonly next: "load" | "decide" | "append" | "snapshot" | "refuse" | "done";
   readonly revision?: number | null;
+  readonly position?: number | null;
   readonly repeated?: boolean;
 }
 
@@ -248,11 +251,12 @@ export class AggregateHost {
             throw refusal?.error ?? new Reject("the command was refused");
           case "done": {
             const revision = step.revision == null ? null : safe(step.revision);
+            const position = step.position == null ? null : safe(step.position);
             const repeated = step.repeated === true;
             if (step.recorded !== undefined) events = step.recorded.map((row) => this.#read(row));
             if (repeated) this.#cache.delete(stream);
             else this.#keep(stream, { state, revision });
-            return { stream, events, state, revision, repeated };
+            return { stream, events, state, revision, position, repeated };
           }
           default:
             step = await run(() => execution.advance());

@@ -619,6 +619,34 @@ export class SubscriptionStoppedError extends SubscriptionError {
   };
 }
 
+/** What can go wrong with a projection. */
+export class ProjectionError extends OrkestraError {}
+
+/** The app has no projection of that name. */
+export class UnknownProjectionError extends ProjectionError {
+  static override readonly code: string = "ORK_PROJECTION_UNKNOWN";
+  declare readonly details: {
+    readonly name: string;
+  };
+}
+
+/** The projection is being rebuilt, here or in another process. */
+export class RebuildRunningError extends ProjectionError {
+  static override readonly code: string = "ORK_PROJECTION_REBUILD_RUNNING";
+  static override readonly transient: boolean = true;
+  declare readonly details: {
+    readonly name: string;
+  };
+}
+
+/** The projection has no function that puts a rebuilt view in place. */
+export class NoSwitchError extends ProjectionError {
+  static override readonly code: string = "ORK_PROJECTION_NO_SWITCH";
+  declare readonly details: {
+    readonly name: string;
+  };
+}
+
 /** What can go wrong with the app as a whole. */
 export class AppError extends OrkestraError {}
 
@@ -777,6 +805,9 @@ const CLASSES: readonly ErrorClass[] = [
   NotCaughtUpError,
   DuplicateSubscriptionError,
   SubscriptionStoppedError,
+  UnknownProjectionError,
+  RebuildRunningError,
+  NoSwitchError,
   InvalidUrlError,
   InvalidSettingError,
   ClosedError,

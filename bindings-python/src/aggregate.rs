@@ -58,7 +58,8 @@ impl PyExecution {
             Action::SaveSnapshot { revision } => ("save_snapshot", revision).into_py_any(py),
             Action::Refuse => ("refuse",).into_py_any(py),
             Action::Done(done) => {
-                ("done", done.revision, done.events, done.repeated).into_py_any(py)
+                let position = done.position.map(|p| p.0);
+                ("done", done.revision, position, done.repeated).into_py_any(py)
             }
         }
     }
@@ -143,8 +144,9 @@ impl PyExecution {
         self.0.lock().found(event.as_ref());
     }
 
-    /// The first `count` events that were read are the command's, up to `revision`.
-    fn read_recorded(&self, count: usize, revision: Option<u64>) {
-        self.0.lock().read_recorded(count, revision);
+    /// The first `count` events that were read are the command's, the last of them at this revision and position.
+    fn read_recorded(&self, count: usize, last: Option<(u64, u64)>) {
+        let last = last.map(|(revision, position)| (revision, Position(position)));
+        self.0.lock().read_recorded(count, last);
     }
 }

@@ -218,6 +218,13 @@ impl Page {
             .map(|event| event.revision)
     }
 
+    /// The revision and the position of the event at `index`.
+    fn place_at(&self, index: usize) -> Option<(u64, u64)> {
+        self.events
+            .get(index)
+            .map(|event| (event.revision, event.position.0))
+    }
+
     /// The stream's last revision, or the position that was read up to.
     #[getter]
     fn last(&self) -> Option<u64> {

@@ -41,6 +41,7 @@ async def test_a_command_is_decided_and_appended(store: str) -> None:
         assert done.stream == "stock-a"
         assert done.events == [StockAdded(quantity=3)]
         assert (done.state, done.revision, done.repeated) == (Stock(3, 1), 0, False)
+        assert done.position == await app.store.head()
         assert await app.dispatch(add(2)) == {"stream": "stock-a", "revision": 1}
         records = [r async for r in app.store.read_stream("stock-a")]
         assert [r.event.quantity for r in records] == [3, 2]
@@ -71,6 +72,7 @@ async def test_a22_a_command_delivered_twice_appends_once(store: str) -> None:
             assert repeated.events == first.events
             assert repeated.state == first.state == Stock(6, 2)
             assert repeated.revision == first.revision == 1
+            assert repeated.position == first.position
             assert [id_of(e) for e in repeated.events] == [id_of(first.events[0])]
         assert await app.dispatch(add(5), id=ID) == {"stream": "stock-a", "revision": 1}
         assert len([r async for r in app.store.read_stream("stock-a")]) == 3

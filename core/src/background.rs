@@ -4,10 +4,11 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     thread,
 };
 
@@ -33,6 +34,22 @@ struct State {
     arrived: Vec<Task>,
     woken: bool,
     running: bool,
+    /// How many detached futures have not ended.
+    detached: usize,
+    /// Who waits for the last of them.
+    waiting: Vec<Waker>,
+}
+
+impl State {
+    /// One detached future less; who is to be told, once the lock is free.
+    fn ended(&mut self) -> Vec<Waker> {
+        self.detached -= 1;
+        if self.detached == 0 {
+            mem::take(&mut self.waiting)
+        } else {
+            Vec::new()
+        }
+    }
 }
 
 impl fmt::Debug for Background {
@@ -56,17 +73,40 @@ impl Background {
     #[must_use = "the future ends when this is dropped"]
     pub fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Running {
         let (future, handle) = abortable(future);
-        self.detach(async move {
+        self.add(Box::pin(async move {
             // Aborted or ended: both are the end.
             let _ = future.await;
-        });
+        }));
         Running(handle)
     }
 
     /// Runs `future` to its end.
     pub fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.shared.state.lock().detached += 1;
+        let shared = Arc::clone(&self.shared);
+        self.add(Box::pin(async move {
+            future.await;
+            let waiting = shared.state.lock().ended();
+            waiting.into_iter().for_each(Waker::wake);
+        }));
+    }
+
+    /// Waits until everything that was detached has ended.
+    pub(crate) fn settled(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        poll_fn(move |context| {
+            let mut state = shared.state.lock();
+            if state.detached == 0 {
+                return Poll::Ready(());
+            }
+            state.waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    fn add(&self, task: Task) {
         let mut state = self.shared.state.lock();
-        state.arrived.push(Box::pin(future));
+        state.arrived.push(task);
         state.woken = true;
         if !state.running {
             let shared = Arc::clone(&self.shared);
@@ -149,6 +189,8 @@ mod tests {
         assert_eq!(received.recv().unwrap(), "second");
 
         background.detach(note(0, "again"));
-        assert_eq!(received.recv().unwrap(), "again");
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(background.settled());
+        assert_eq!(received.try_recv().unwrap(), "again");
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     code::{Coded, ErrorCode, coded_errors},
     message::MessageError,
     ports::{BusError, StoreError},
+    projection::{ProjectionError, ReadError},
     retry::RetryError,
     subscription::SubscriptionError,
 };
@@ -126,12 +127,24 @@ pub enum Error {
     /// A subscription.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    /// A projection.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
     /// The app as a whole.
     #[error(transparent)]
     App(#[from] AppError),
     /// What a handler of this process failed with: its own error.
     #[error("{0}")]
     Handler(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => error.into(),
+            ReadError::Projection(error) => error.into(),
+        }
+    }
 }
 
 static HANDLER: ErrorCode = BusError::CODES[6];
@@ -145,6 +158,7 @@ impl Coded for Error {
             Self::Store(e) => e.entry(),
             Self::Aggregate(e) => e.entry(),
             Self::Subscription(e) => e.entry(),
+            Self::Projection(e) => e.entry(),
             Self::App(e) => e.entry(),
             Self::Handler(_) => &HANDLER,
         }
@@ -158,6 +172,7 @@ impl Coded for Error {
             Self::Store(e) => e.details(),
             Self::Aggregate(e) => e.details(),
             Self::Subscription(e) => e.details(),
+            Self::Projection(e) => e.details(),
             Self::App(e) => e.details(),
             Self::Handler(e) => serde_json::json!({ "message": e.to_string() }),
         }
@@ -173,6 +188,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static ErrorCode> {
         StoreError::CODES,
         AggregateError::CODES,
         SubscriptionError::CODES,
+        ProjectionError::CODES,
         AppError::CODES,
     ]
     .into_iter()

@@ -75,7 +75,7 @@
 //! |---|---|
 //! | [`message`], [`topic`], [`retry`], [`clock`] | data and rules, no I/O |
 //! | [`ports`] | the traits of stores, and their errors |
-//! | [`broker`], [`outbox`], [`delivery`], [`registry`], [`aggregate`], [`subscription`] | machines that decide; hosts act |
+//! | [`broker`], [`outbox`], [`delivery`], [`registry`], [`aggregate`], [`subscription`], [`projection`] | machines that decide; hosts act |
 //! | [`adapters`] | memory, SQLite and RabbitMQ behind the ports |
 //! | [`telemetry`] | names of spans, and where they go |
 //! | `testing` (feature `testing`) | conformance suites, given / when / then |
@@ -93,6 +93,7 @@ mod error;
 pub mod message;
 pub mod outbox;
 pub mod ports;
+pub mod projection;
 pub mod registry;
 pub mod retry;
 pub mod subscription;

@@ -1,4 +1,5 @@
-//! Real processes and real brokers that are killed, stopped, closed and blocked: BEHAVIOURS K09 to K12, K16, K21.
+//! Real processes and real brokers that are killed, stopped, closed and blocked: BEHAVIOURS K09 to K12, K16, K21; and processes that share a store, of
+//! which one dies or falls asleep: E06, E07.
 //!
 //! Each scenario ends with [`ledger::Ledger::check`]: everything that was published and confirmed has been handled, and what was
 //! handled twice is the same message. Without a broker they are skipped (see `orkestra_tests::broker`).
@@ -6,10 +7,13 @@
 
 mod crash;
 mod ledger;
+mod log;
 mod outage;
 mod process;
 mod recovery;
+mod relay;
 mod sender;
+mod takeover;
 mod trouble;
 mod work;
 

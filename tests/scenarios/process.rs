@@ -1,8 +1,8 @@
-//! The worker program as a process.
+//! A program of the scenarios as a process.
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -21,7 +21,7 @@ use crate::work::Report;
 /// What does not happen within this time does not happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `orkestra worker`, with what it and its processes print. Killed when dropped.
+/// A program, `orkestra worker` most often, with what it and its processes print. Killed when dropped.
 pub(crate) struct Worker {
     child: Child,
     /// With the time, on `clock`, at which each came.
@@ -44,11 +44,21 @@ impl Worker {
     }
 
     pub(crate) fn with(arguments: &[&str]) -> Self {
+        Self::program(&[&["worker"], arguments].concat())
+    }
+
+    /// A reader of the log at `url`, which has begun.
+    pub(crate) fn reader(url: &str) -> Self {
+        let reader = Self::program(&["reader", url]);
+        reader.wait(|report| matches!(report, Report::Ready { .. }));
+        reader
+    }
+
+    pub(crate) fn program(arguments: &[&str]) -> Self {
         let errors = NamedTempFile::new().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_orkestra-scenario"))
-            .arg("worker")
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(errors.path()).unwrap())
             .spawn()
@@ -82,7 +92,8 @@ impl Worker {
         self.next_at().map(|(_, report)| report)
     }
 
-    fn next_at(&self) -> Option<(Duration, Report)> {
+    /// The same with the time, on [`Worker::clock`], at which it came.
+    pub(crate) fn next_at(&self) -> Option<(Duration, Report)> {
         match self.reports.recv_timeout(PATIENCE) {
             Ok(report) => Some(report),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
@@ -111,6 +122,19 @@ impl Worker {
                 return at;
             }
         }
+    }
+
+    /// A process of a service, which has begun. Each relays its store's log; only one that `handles` consumes.
+    pub(crate) fn service(bus: &str, store: &str, handles: bool) -> Self {
+        let part = if handles { "consumer" } else { "relay" };
+        let service = Self::program(&[part, bus, store]);
+        service.wait(|report| matches!(report, Report::Ready { .. }));
+        service
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// The reports until every process is gone, the exit code, and what was said on stderr.

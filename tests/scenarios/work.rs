@@ -1,7 +1,13 @@
-//! The command of the scenarios, and what the worker program prints about it. The program and the tests both include this file.
+//! The command and the event of the scenarios, and what the programs print about them. The program and the tests both include this file.
 
-use orkestra::{Command, Message};
+use orkestra::{
+    Command, Event, Message,
+    clock::Timestamp,
+    message::{Event as Data, Metadata},
+    ports::{NewEvent, StreamName},
+};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The queue of [`Do`].
 pub(crate) const QUEUE: &str = "orkestra.cmd.work.do";
@@ -35,7 +41,45 @@ impl Command for Do {
     type Output = ();
 }
 
-/// A line of the worker program, as JSON.
+/// The name that the processes read under.
+pub(crate) const READER: &str = "board";
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Happened {
+    /// Its number: what the tests tell events apart by.
+    pub(crate) number: u64,
+    /// Whether who reads it waits for a line on its standard input before it acknowledges.
+    pub(crate) hold: bool,
+}
+
+impl Message for Happened {
+    const TYPE_NAME: &'static str = "Scenario.Log.Happened";
+}
+impl Event for Happened {}
+
+impl Happened {
+    /// As it is appended: its id is that of its number.
+    pub(crate) fn event(&self, now: Timestamp) -> NewEvent {
+        let id = Uuid::from_u128(u128::from(self.number) + 1);
+        Data {
+            id,
+            type_name: Self::TYPE_NAME.into(),
+            version: 1,
+            data: serde_json::to_vec(self).unwrap().into(),
+            metadata: Metadata::root(id, now),
+            occurred_at: now,
+        }
+        .into()
+    }
+
+    /// Of eight streams.
+    pub(crate) fn stream(&self) -> StreamName {
+        StreamName::new(&format!("things-{}", self.number % 8)).unwrap()
+    }
+}
+
+/// A line of a program, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -49,6 +93,16 @@ pub(crate) enum Report {
     Dead { number: Option<u64>, reason: String },
     /// The health of the bus has changed.
     Health { consuming: bool, blocked: bool },
+    /// It has appended what it was told to, up to this number, not included.
+    Appended { to: u64 },
+    /// A reader has an event in hand.
+    Got { number: u64, position: u64 },
+    /// Its checkpoint is saved there.
+    Saved { position: u64 },
+    /// Its checkpoint was not saved there.
+    Refused { position: u64, code: String },
+    /// It could not read.
+    Trouble { code: String },
     /// It drained and closed.
     Closed { pid: u32 },
 }

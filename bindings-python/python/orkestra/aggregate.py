@@ -97,6 +97,8 @@ class Executed(Generic[StateT]):
         state: The state after them.
         revision: The stream's last revision that belongs to the answer; ``None`` if it
             has no events.
+        position: The position of the command's last event, ``None`` if it made none:
+            what ``caught_up`` waits for.
         repeated: Whether the command had been executed before.
     """
 
@@ -104,6 +106,7 @@ class Executed(Generic[StateT]):
     events: list[Any]
     state: StateT
     revision: int | None
+    position: int | None
     repeated: bool
 
 
@@ -237,8 +240,7 @@ class AggregateHost:
                     assert refusal is not None
                     raise refusal
                 else:
-                    revision, _, repeated = details
-                    return Executed(stream, decided, state, revision, repeated)
+                    return Executed(stream, decided, state, *details)
         finally:
             # A frame that holds its exception is a cycle.
             del refusal
@@ -283,7 +285,7 @@ class AggregateHost:
         stream: str,
         command_id: str,
         first: int,
-    ) -> tuple[Any, list[Event], int | None]:
+    ) -> tuple[Any, list[Event], tuple[int, int] | None]:
         state = self._initial()
         revision = 0
         while revision < first:
@@ -296,7 +298,7 @@ class AggregateHost:
         page = await services.read_stream(stream, first, 1000)
         count = page.recorded_prefix(command_id)
         events = page.typed(count)
-        last = page.revision_at(count - 1) if count else None
+        last = page.place_at(count - 1) if count else None
         return self._evolved(state, events), events, last
 
     def _keep(self, stream: str, revision: int | None, state: Any) -> None:

@@ -57,6 +57,7 @@ __all__ = [
     "NoDatabaseError",
     "NoDeadLetterError",
     "NoHandlerError",
+    "NoSwitchError",
     "NoTransactionError",
     "NoUpcasterError",
     "NotADatabaseError",
@@ -66,7 +67,9 @@ __all__ = [
     "NotStartedError",
     "OrkestraError",
     "PermissionDeniedError",
+    "ProjectionError",
     "ReadOnlyStoreError",
+    "RebuildRunningError",
     "RejectedError",
     "RetryError",
     "RevisionConflictError",
@@ -85,6 +88,7 @@ __all__ = [
     "TopologyMissingError",
     "UnexpectedCommandError",
     "UnknownEventError",
+    "UnknownProjectionError",
     "UnsupportedPayloadError",
     "WaitInLoopError",
     "WaitTimeoutError",
@@ -642,6 +646,32 @@ class SubscriptionStoppedError(SubscriptionError):
     name: str
     position: int
     reason: str
+
+
+class ProjectionError(OrkestraError):
+    """What can go wrong with a projection."""
+
+
+class UnknownProjectionError(ProjectionError):
+    """The app has no projection of that name."""
+
+    code = "ORK_PROJECTION_UNKNOWN"
+    name: str
+
+
+class RebuildRunningError(ProjectionError):
+    """The projection is being rebuilt, here or in another process."""
+
+    code = "ORK_PROJECTION_REBUILD_RUNNING"
+    transient = True
+    name: str
+
+
+class NoSwitchError(ProjectionError):
+    """The projection has no function that puts a rebuilt view in place."""
+
+    code = "ORK_PROJECTION_NO_SWITCH"
+    name: str
 
 
 class AppError(OrkestraError):

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::{
     clock::derive_event_id,
     ports::{
-        Appended, EventRef, ExpectedRevision, MAX_BATCH, RecordedEvent, StoreError, StreamPage,
+        Appended, EventRef, ExpectedRevision, MAX_BATCH, Position, RecordedEvent, StoreError,
+        StreamPage,
     },
 };
 
@@ -86,6 +87,8 @@ pub enum Action {
 pub struct Executed {
     /// The stream's last revision that belongs to the answer; `None` for a stream without events.
     pub revision: Option<u64>,
+    /// The position of the command's last event, now or before; `None` if it made none.
+    pub position: Option<Position>,
     /// Events appended by the command, now or before.
     pub events: usize,
     /// Whether the command had been executed before and nothing was appended now.
@@ -107,6 +110,7 @@ pub struct Execution {
     /// The revision that the host's state is folded to.
     revision: Option<u64>,
     snapshot: Option<u64>,
+    position: Option<Position>,
     conflicts: u32,
     decided: usize,
     why: Why,
@@ -126,6 +130,7 @@ impl Execution {
             action,
             revision,
             snapshot: None,
+            position: None,
             conflicts: 0,
             decided: 0,
             why: Why::Nothing,
@@ -253,6 +258,7 @@ impl Execution {
             }
             Ok(appended) => {
                 self.revision = appended.revision;
+                self.position = appended.position;
                 self.action = match (self.options.snapshot_every, appended.revision) {
                     (Some(every), Some(revision))
                         if revision + 1 >= self.snapshot.map_or(0, |s| s + 1) + every.max(1) =>
@@ -283,6 +289,7 @@ impl Execution {
     fn done(&self) -> Action {
         Action::Done(Executed {
             revision: self.revision,
+            position: self.position,
             events: self.decided,
             repeated: false,
         })
@@ -303,6 +310,7 @@ impl Execution {
             },
             (None, Why::Nothing) => Action::Done(Executed {
                 revision: self.revision,
+                position: None,
                 events: 0,
                 repeated: false,
             }),
@@ -310,10 +318,12 @@ impl Execution {
         };
     }
 
-    /// The page of [`Action::ReadRecorded`] was read; the first `count` of its events, up to `revision`, are the command's.
-    pub fn read_recorded(&mut self, count: usize, revision: Option<u64>) {
+    /// The page of [`Action::ReadRecorded`] was read; the first `count` of its events are the command's, the last of them at this revision and
+    /// position.
+    pub fn read_recorded(&mut self, count: usize, last: Option<(u64, Position)>) {
         self.action = Action::Done(Executed {
-            revision: revision.or(self.revision),
+            revision: last.map(|(revision, _)| revision).or(self.revision),
+            position: last.map(|(_, position)| position),
             events: count,
             repeated: true,
         });
@@ -331,7 +341,6 @@ pub fn recorded_prefix(command_id: Uuid, events: &[RecordedEvent]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Position;
 
     fn options() -> ExecutionOptions {
         ExecutionOptions {
@@ -400,6 +409,7 @@ mod tests {
         execution.appended(stored(1003)).unwrap();
         let done = Executed {
             revision: Some(1003),
+            position: Some(Position(1)),
             events: 2,
             repeated: false,
         };
@@ -540,9 +550,10 @@ mod tests {
                     limit: MAX_BATCH
                 }
             );
-            execution.read_recorded(1, Some(3));
+            execution.read_recorded(1, Some((3, Position(9))));
             let done = Executed {
                 revision: Some(3),
+                position: Some(Position(9)),
                 events: 1,
                 repeated: true,
             };
@@ -562,6 +573,7 @@ mod tests {
         execution.found(None);
         let done = Executed {
             revision: None,
+            position: None,
             events: 0,
             repeated: false,
         };

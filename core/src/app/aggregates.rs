@@ -22,7 +22,10 @@ use crate::{
     aggregate::{Action, AggregateError, Execution, ExecutionOptions},
     clock::derive_event_id,
     message::{Event as EventData, MessageKind},
-    ports::{Direction, NewEvent, ReadStream, RecordedEvent, Snapshot, StreamName, stream_events},
+    ports::{
+        Direction, NewEvent, Position, ReadStream, RecordedEvent, Snapshot, StreamName,
+        stream_events,
+    },
     telemetry::names,
 };
 
@@ -77,6 +80,8 @@ pub struct Outcome<A: Aggregate> {
     pub state: A::State,
     /// The stream's last revision that belongs to the answer; `None` if it has no events.
     pub revision: Option<u64>,
+    /// The position of the command's last event, `None` if it made none: what a projection is waited for with.
+    pub position: Option<Position>,
     /// Whether the command had been executed before and nothing was appended now.
     pub repeated: bool,
 }
@@ -307,6 +312,7 @@ impl<A: Aggregate> Host<'_, A> {
                         events: self.events,
                         state: self.state,
                         revision: done.revision,
+                        position: done.position,
                         repeated: done.repeated,
                     });
                 }
@@ -315,8 +321,11 @@ impl<A: Aggregate> Host<'_, A> {
     }
 
     /// The events that the command made from revision `from` on, and the state of then: the stream folded up to them. Returns the revision
-    /// of the last one.
-    async fn read_as_recorded(&mut self, from: u64) -> Result<Option<u64>, HandlerError> {
+    /// and the position of the last one.
+    async fn read_as_recorded(
+        &mut self,
+        from: u64,
+    ) -> Result<Option<(u64, Position)>, HandlerError> {
         let events = Arc::clone(&self.app.inner.services.events);
         let all = stream_events(events, self.stream.clone(), None, Direction::Forwards, None);
         let mut all = pin!(all);
@@ -332,7 +341,7 @@ impl<A: Aggregate> Host<'_, A> {
                 if expected != Some(recorded.id) {
                     break;
                 }
-                last = Some(recorded.revision);
+                last = Some((recorded.revision, recorded.position));
                 self.events.push(event.clone());
             }
             self.state = A::evolve(self.state.clone(), &event);

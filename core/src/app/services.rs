@@ -1,7 +1,8 @@
 //! The adapters of an app, opened by URL: the one place that knows them all. The Rust app and both bindings start here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::select;
 use parking_lot::Mutex;
 
 #[cfg(feature = "rabbitmq")]
@@ -20,7 +21,10 @@ use crate::{
         Bus, CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
         SnapshotStore, TypeFilter,
     },
-    subscription::{Start, Subscription, SubscriptionOptions},
+    projection::{
+        Mode, Ports as ProjectionPorts, Projection, ProjectionOptions, ProjectionState, state_of,
+    },
+    subscription::{Pauses, Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
 
@@ -170,6 +174,7 @@ impl Plan {
             ids: Arc::clone(&self.ids),
             state_events: self.state.is_some().then_some(state.events),
             relay: Arc::default(),
+            pauses: Pauses::default(),
         })
     }
 
@@ -224,6 +229,7 @@ pub struct Services {
     /// The state's own store, to be closed with the rest.
     state_events: Option<Arc<dyn EventStore>>,
     relay: Arc<Mutex<Option<RunningRelay>>>,
+    pauses: Pauses,
 }
 
 /// How long closing waits for the relay to publish what is left in the log, and then for the bus.
@@ -240,6 +246,33 @@ impl Services {
         Subscription::durable(events, Arc::clone(&self.checkpoints), name, options)
             .owned(Arc::clone(&self.leases), owner, Arc::clone(&self.clock))
             .kept_by(self.background.clone())
+    }
+
+    /// The reader of the projection `name` (`<app>.<projection>`), of all processes the only one: of its live view, or of a rebuild beside it.
+    pub fn projection(
+        &self,
+        name: impl Into<String>,
+        mode: Mode,
+        options: &ProjectionOptions,
+    ) -> Projection {
+        let ports = ProjectionPorts {
+            events: Arc::clone(&self.events),
+            checkpoints: Arc::clone(&self.checkpoints),
+            leases: Arc::clone(&self.leases),
+            clock: Arc::clone(&self.clock),
+            background: self.background.clone(),
+            pauses: self.pauses.clone(),
+            owner: self.ids.next_id(self.clock.now()).to_string(),
+        };
+        Projection::new(ports, name.into(), mode, options)
+    }
+
+    /// How far the projection `name` (`<app>.<projection>`) is, in whichever process it runs.
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub async fn projection_state(&self, name: &str) -> Result<ProjectionState, Error> {
+        Ok(state_of(&*self.events, &*self.checkpoints, name).await?)
     }
 
     /// Starts publishing the log to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
@@ -300,6 +333,9 @@ impl Services {
         if let Some(broker) = &self.broker {
             broker.close(LAST_WAIT).await;
         }
+        // What was dropped a moment ago still gives its lease back.
+        let settled = pin!(self.background.settled());
+        select(settled, self.clock.sleep(LAST_WAIT)).await;
         let events = self.events.close().await;
         let state = match &self.state_events {
             Some(state) => state.close().await,

@@ -3,9 +3,11 @@
 mod ahead;
 mod error;
 mod ownership;
+pub(crate) mod pause;
 mod reader;
 
 pub use ahead::Ahead;
 pub use error::SubscriptionError;
 pub use ownership::LEASE;
+pub use pause::Pauses;
 pub use reader::{Batch, Poison, Start, Subscription, SubscriptionOptions, lane_of};

@@ -1,7 +1,10 @@
 //! Of all processes that read under one name, one at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::{Either, select};
+
+use super::pause::Ear;
 use crate::{
     background::{Background, Running},
     clock::Clock,
@@ -20,6 +23,7 @@ pub(super) struct Ownership {
     clock: Arc<dyn Clock>,
     background: Option<Background>,
     keeper: Option<Arc<Running>>,
+    ear: Option<Ear>,
     held: Option<Held>,
 }
 
@@ -28,6 +32,7 @@ struct Held {
     token: FencingToken,
     /// On the monotonic clock, from before the store was asked.
     renewed_at: Duration,
+    doubted: bool,
 }
 
 /// What asking for the lease came to.
@@ -55,6 +60,7 @@ impl Ownership {
             clock,
             background: None,
             keeper: None,
+            ear: None,
             held: None,
         }
     }
@@ -62,6 +68,18 @@ impl Ownership {
     /// Has the lease renewed by `background` while it is held.
     pub(super) fn keep_in(&mut self, background: Background) {
         self.background = Some(background);
+    }
+
+    /// Steps back when `ear` hears of it.
+    pub(super) fn step_back_on(&mut self, ear: Ear) {
+        self.ear = Some(ear);
+    }
+
+    /// Asks the store at the next renewal, however fresh the lease is.
+    pub(super) fn doubt(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.doubted = true;
+        }
     }
 
     pub(super) fn token(&self) -> Option<FencingToken> {
@@ -77,10 +95,19 @@ impl Ownership {
     /// Asks for the lease if it is not ours or a third of its time is over.
     pub(super) async fn renew(&mut self) -> Result<Term, StoreError> {
         let now = self.clock.monotonic();
+        let pricked = self.ear.as_ref().is_some_and(Ear::pricked);
         if let Some(held) = self.held
             && now.saturating_sub(held.renewed_at) < LEASE / 3
+            && !held.doubted
+            && !pricked
         {
             return Ok(Term::Same);
+        }
+        if let Some(ear) = &mut self.ear
+            && ear.asked(&*self.leases, &self.name, &self.owner).await?
+        {
+            self.release().await?;
+            return Ok(Term::Elsewhere);
         }
         let granted = self
             .leases
@@ -97,6 +124,7 @@ impl Ownership {
         self.held = Some(Held {
             token: lease.token,
             renewed_at: now,
+            doubted: false,
         });
         if let (None, Some(background)) = (&self.keeper, &self.background) {
             let mut other = self.clone();
@@ -107,19 +135,29 @@ impl Ownership {
     }
 
     /// Waits before asking again for a lease that another process has.
-    pub(super) async fn pause(&self) {
-        self.clock.sleep(LEASE / 10).await;
+    pub(super) async fn pause(&mut self) {
+        self.sleep(LEASE / 10).await;
     }
 
-    /// Waits until it is time to renew.
-    pub(super) fn until_renewal(&self) -> crate::clock::Sleep {
-        self.clock.sleep(LEASE / 3)
+    /// Waits until it is time to renew, or to step back.
+    pub(super) async fn until_renewal(&mut self) {
+        self.sleep(LEASE / 3).await;
+    }
+
+    async fn sleep(&mut self, time: Duration) {
+        let sleep = self.clock.sleep(time);
+        match &mut self.ear {
+            None => sleep.await,
+            Some(ear) => match select(sleep, pin!(ear.changed())).await {
+                Either::Left(_) | Either::Right(_) => {}
+            },
+        }
     }
 
     /// Renews for as long as it is polled and the lease is ours.
     pub(super) async fn keep(&mut self) {
         loop {
-            self.until_renewal().await;
+            self.clock.sleep(LEASE / 3).await;
             if self.held.is_none() {
                 return std::future::pending().await;
             }

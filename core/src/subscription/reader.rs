@@ -3,20 +3,21 @@
 //! The host pulls: it asks for the next batch, has it handled, and says how far it got. One batch at most is read ahead of the handlers, so what
 //! is in memory stays under two.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::future::{Either, select};
 
 use super::{
     ahead::Ahead,
     ownership::{Ownership, Term},
+    pause::{Ear, Pauses},
 };
 use crate::{
     background::Background,
     clock::Clock,
     ports::{
-        CheckpointStore, EventStore, Expected, LeaseStore, Position, ReadAll, RecordedEvent,
-        SaveCheckpoint, StoreError, TypeFilter,
+        CheckpointStore, EventStore, Expected, FencingToken, LeaseStore, Position, ReadAll,
+        RecordedEvent, SaveCheckpoint, StoreError, TypeFilter,
     },
 };
 
@@ -91,6 +92,8 @@ pub struct Batch {
     pub events: Vec<RecordedEvent>,
     /// How far was read: acknowledge this when all of it is handled.
     pub position: Option<Position>,
+    /// Whether nothing followed when it was read.
+    pub end: bool,
 }
 
 /// A reader of the log with a place of its own.
@@ -104,6 +107,14 @@ pub struct Subscription {
     ahead: Ahead,
     place: Option<Place>,
     saved: Option<Position>,
+    /// Where it stood when the term began.
+    found: Option<Position>,
+    /// Nothing at this position or before it is read.
+    floor: Option<Position>,
+    /// Grows whenever the place is found anew: at the first start, and when another process may have moved it.
+    term: u64,
+    /// Whether the log is known to reach as far as the place.
+    sound: bool,
     /// The last position handed out that is not acknowledged yet.
     outstanding: Option<Position>,
 }
@@ -134,6 +145,10 @@ impl Subscription {
             ahead: Ahead::default(),
             place: None,
             saved: None,
+            found: None,
+            floor: None,
+            term: 0,
+            sound: false,
             outstanding: None,
         }
     }
@@ -164,6 +179,59 @@ impl Subscription {
         self
     }
 
+    /// Lets the lease go for as long as somebody asks for it through `pauses`, or through the checkpoint store from another process.
+    pub(crate) fn stepping_back_on(mut self, pauses: &Pauses) -> Self {
+        if let (Some(ownership), Some((checkpoints, _))) = (&mut self.ownership, &self.checkpoints)
+        {
+            ownership.step_back_on(Ear::new(Arc::clone(checkpoints), pauses));
+        }
+        self
+    }
+
+    /// Reads nothing at `position` or before it.
+    pub(crate) fn begin_after(&mut self, position: Option<Position>) {
+        self.floor = position;
+    }
+
+    /// Takes or renews the lease; false while another process has it.
+    pub(crate) async fn claim(&mut self) -> Result<bool, StoreError> {
+        self.open().await?;
+        self.own().await
+    }
+
+    /// Begins at the checkpoint again.
+    pub(crate) fn find_again(&mut self) {
+        self.place = None;
+        self.outstanding = None;
+    }
+
+    /// The number of the term: another one means that the place was found anew.
+    pub(crate) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Where the checkpoint stands, as far as it is known here.
+    pub(crate) fn saved(&self) -> Option<Position> {
+        self.saved
+    }
+
+    /// Where the checkpoint stood when the term began.
+    pub(crate) fn found(&self) -> Option<Position> {
+        self.found
+    }
+
+    /// The token of the lease that is held.
+    pub(crate) fn token(&self) -> Option<FencingToken> {
+        self.ownership.as_ref().and_then(Ownership::token)
+    }
+
+    /// Asks whether the lease is still held before anything more is read.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.doubt();
+        }
+    }
+
     /// How far was read, `None` before the first event.
     pub fn position(&self) -> Option<Position> {
         self.place.and_then(|place| place.0)
@@ -178,8 +246,10 @@ impl Subscription {
         if self.place.is_some() {
             return Ok(());
         }
+        self.sound = false;
         let Some((checkpoints, name)) = &self.checkpoints else {
             self.place = Some(Place(self.first_place().await?));
+            self.term += 1;
             return Ok(());
         };
         loop {
@@ -200,7 +270,44 @@ impl Subscription {
                 Err(error) => return Err(error),
             }
         }
-        self.place = Some(Place(self.saved));
+        self.found = self.saved;
+        self.place = Some(Place(self.saved.max(self.floor)));
+        self.term += 1;
+        Ok(())
+    }
+
+    /// Goes to the log's end if the place is behind it. Nothing that is there now is passed over or read again by that; events to come would
+    /// be passed over otherwise, where the log gives out positions again after it was restored from a backup.
+    async fn stand_on_the_log(&mut self) -> Result<(), StoreError> {
+        if let Some(place) = self.position() {
+            let head = self.store.head().await?;
+            if head < Some(place) {
+                let name = self.checkpoints.as_ref().map_or("", |(_, name)| name);
+                tracing::warn!(
+                    name,
+                    position = place.0,
+                    head = head.map_or(0, |head| head.0),
+                    "a subscription stood behind the end of the log: its last events were deleted, or it was restored; it goes on at the end"
+                );
+                self.place = Some(Place(head));
+                self.outstanding = None;
+                if self.saved > head {
+                    self.reset(head).await?;
+                }
+            }
+        }
+        self.sound = true;
+        Ok(())
+    }
+
+    /// Moves the checkpoint to `position`, also backwards.
+    pub(crate) async fn reset(&mut self, position: Option<Position>) -> Result<(), StoreError> {
+        if let Some((checkpoints, name)) = &self.checkpoints {
+            let mut save = SaveCheckpoint::expected(Expected::Reset);
+            save.token = self.token();
+            checkpoints.save(name.clone(), position, save).await?;
+        }
+        self.saved = position;
         Ok(())
     }
 
@@ -222,22 +329,26 @@ impl Subscription {
         self.open().await?;
         loop {
             while !self.own().await? {
-                if let Some(ownership) = &self.ownership {
+                if let Some(ownership) = &mut self.ownership {
                     ownership.pause().await;
                 }
             }
             if let Some(batch) = self.read().await? {
                 return Ok(batch);
             }
-            let news = self.store.wait_for_events(self.position());
-            match &self.ownership {
-                None => news.await?,
-                Some(ownership) => {
-                    if let Either::Left((news, _)) = select(news, ownership.until_renewal()).await {
-                        news?;
-                    }
-                }
+            let position = self.position();
+            let news = self.store.wait_for_events(position);
+            let news = match &mut self.ownership {
+                None => news.await,
+                Some(ownership) => match select(news, pin!(ownership.until_renewal())).await {
+                    Either::Left((news, _)) => news,
+                    Either::Right(_) => Ok(()),
+                },
+            };
+            if news.is_err() {
+                self.sound = false;
             }
+            news?;
         }
     }
 
@@ -271,6 +382,18 @@ impl Subscription {
     }
 
     async fn read(&mut self) -> Result<Option<Batch>, StoreError> {
+        let read = self.read_on().await;
+        if read.is_err() {
+            // What comes back may be an older one.
+            self.sound = false;
+        }
+        read
+    }
+
+    async fn read_on(&mut self) -> Result<Option<Batch>, StoreError> {
+        if !self.sound {
+            self.stand_on_the_log().await?;
+        }
         loop {
             let limit = match self.options.batch_size {
                 0 => 500,
@@ -293,6 +416,7 @@ impl Subscription {
                 return Ok(Some(Batch {
                     events: page.events,
                     position: page.position,
+                    end: page.end,
                 }));
             }
             if page.end {
@@ -344,6 +468,7 @@ impl Subscription {
     /// Goes back to `position`, so that what follows it is read again: for a batch that was handled only in part.
     pub fn rewind(&mut self, position: Option<Position>) {
         self.place = Some(Place(position));
+        self.sound = false;
         self.outstanding = None;
     }
 

@@ -1,25 +1,24 @@
-//! The worker of the scenarios: `orkestra worker URL`, a Rust host whose one handler does what each piece of work says.
-//! It prints reports, one JSON line each.
+//! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `relay BUS STORE` and
+//! `consumer BUS STORE`, parts of a service. They print reports, one JSON line each.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a program of the tests"
 )]
 
+mod reader;
+mod service;
 #[path = "../work.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod work;
+mod worker;
 
-use std::{ffi::OsString, process, time::Duration};
+use std::{ffi::OsString, process};
 
-use orkestra::{Context, Error, HandlerError, Orkestra};
+use orkestra::Error;
 use orkestra_cli::{Host, exit};
-use tokio::signal::unix::{SignalKind, signal};
 
-use work::{Act, Do, Report};
-
-/// How long a handler may take; `Act::Take` stays below, `Act::Hang` does not.
-const TIMEOUT: Duration = Duration::from_secs(1);
+use work::Report;
 
 #[derive(Debug)]
 struct Scenario;
@@ -30,78 +29,26 @@ impl Host for Scenario {
     }
 
     fn run_worker(&self, target: &str) -> i32 {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        match runtime.block_on(work(target)) {
-            Ok(()) => exit::DONE,
-            Err(error) => {
-                eprintln!("{error}");
-                exit::FAILED
-            }
+        run(worker::work(target))
+    }
+}
+
+fn run(program: impl Future<Output = Result<(), Error>>) -> i32 {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let ended = runtime.block_on(program);
+    // A thread may be reading standard input, which does not end.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            eprintln!("{error}");
+            exit::FAILED
         }
     }
-}
-
-/// Handles commands from the broker at `url` until SIGTERM.
-async fn work(url: &str) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).unwrap();
-    let app = Orkestra::builder("scenario")
-        .bus(url)
-        .store("memory:")
-        .command_handler(handle)
-        .timeout(TIMEOUT)
-        .on_dead_letter(|letter| {
-            report(&Report::Dead {
-                number: serde_json::from_slice::<serde_json::Value>(&letter.body)
-                    .ok()
-                    .and_then(|body| body["params"]["number"].as_u64()),
-                reason: letter.reason.as_str().into(),
-            });
-        })
-        .start()
-        .await?;
-    report(&Report::Ready { pid: process::id() });
-    tokio::select! {
-        _ = terminate.recv() => {}
-        () = report_health(&app) => {}
-    }
-    app.close().await?;
-    report(&Report::Closed { pid: process::id() });
-    Ok(())
-}
-
-/// Reports how the bus is each time that it changes.
-async fn report_health(app: &Orkestra) {
-    let mut every = tokio::time::interval(Duration::from_millis(5));
-    let mut last = None;
-    loop {
-        every.tick().await;
-        let bus = app.health().await.bus.unwrap();
-        let now = Report::Health {
-            consuming: bus.consumers.iter().all(|consumer| consumer.consuming),
-            blocked: bus.blocked.is_some(),
-        };
-        if last.as_ref() != Some(&now) {
-            report(&now);
-            last = Some(now);
-        }
-    }
-}
-
-async fn handle(work: Do, _: Context) -> Result<(), HandlerError> {
-    let (number, pid) = (work.number, process::id());
-    report(&Report::Began { number, pid });
-    match work.act {
-        Act::Succeed => {}
-        Act::Take(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
-        Act::Hang => std::future::pending().await,
-        Act::Abort => process::abort(),
-    }
-    report(&Report::Handled { number, pid });
-    Ok(())
 }
 
 fn report(report: &Report) {
@@ -109,5 +56,14 @@ fn report(report: &Report) {
 }
 
 fn main() {
-    process::exit(orkestra_cli::run(std::env::args_os().skip(1), &Scenario));
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    process::exit(match words[..] {
+        ["reader", url] => run(reader::read(url)),
+        ["relay", bus, store] => run(service::serve(service::builder(bus, store))),
+        ["consumer", bus, store] => run(service::serve(service::handling(service::builder(
+            bus, store,
+        )))),
+        _ => orkestra_cli::run(arguments, &Scenario),
+    });
 }

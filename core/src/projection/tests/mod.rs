@@ -1,0 +1,214 @@
+//! The reader against the memory store, a clock by hand, and views in SQLite.
+#![cfg(feature = "sqlite")]
+
+mod live;
+mod rebuild;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use rusqlite::Connection;
+
+use super::{
+    Mode, Ports, Projection, ProjectionBatch, ProjectionOptions, Refusal, ViewCheckpoint, sqlite,
+};
+use crate::{
+    adapters::memory::MemoryStore,
+    background::Background,
+    clock::{ManualClock, Timestamp},
+    ports::{
+        Append, CheckpointStore, EventStore, ExpectedRevision, NewEvent, Position, StoreError,
+        StreamName, TypeFilter,
+    },
+    subscription::Pauses,
+    topic::Pattern,
+};
+
+pub(super) const BOARD: &str = "shop.board";
+
+/// Runs `future`, which waits for nothing but the memory store and the clock; the clock moves on whenever it waits for that.
+pub(super) fn run<T>(shop: &Shop, future: impl Future<Output = T>) -> T {
+    let mut future = Box::pin(future);
+    for _ in 0..10_000 {
+        if let Some(output) = poll(&mut future) {
+            return output;
+        }
+        if let Some(wait) = shop.clock.next_wake() {
+            shop.clock.advance(wait);
+        }
+    }
+    panic!("it waits for something else");
+}
+
+pub(super) fn poll<T>(future: &mut Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// A log, a clock and a database for views.
+pub(super) struct Shop {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) clock: ManualClock,
+    pub(super) view: Connection,
+    pauses: Pauses,
+    next: std::cell::Cell<u128>,
+}
+
+pub(super) fn shop() -> Shop {
+    let clock = ManualClock::new(Timestamp::from_micros(1_774_612_800_000_000));
+    let view = Connection::open_in_memory().unwrap();
+    for suffix in ["", "_rebuild"] {
+        view.execute_batch(&format!("CREATE TABLE board{suffix} (position INTEGER)"))
+            .unwrap();
+    }
+    Shop {
+        store: Arc::new(MemoryStore::new(Arc::new(clock.clone()))),
+        clock,
+        view,
+        pauses: Pauses::default(),
+        next: std::cell::Cell::new(1),
+    }
+}
+
+pub(super) fn only_orders() -> ProjectionOptions {
+    let orders = Pattern::new("orders.#").unwrap();
+    ProjectionOptions::new(TypeFilter::new([orders], "Shop"))
+}
+
+impl Shop {
+    pub(super) fn projection(&self, owner: &str, mode: Mode) -> Projection {
+        self.projection_of(owner, mode, &only_orders(), self.pauses.clone())
+    }
+
+    /// As in another process: it hears nothing but what is in the store.
+    pub(super) fn elsewhere(&self, owner: &str, mode: Mode) -> Projection {
+        self.projection_of(owner, mode, &only_orders(), Pauses::default())
+    }
+
+    pub(super) fn projection_of(
+        &self,
+        owner: &str,
+        mode: Mode,
+        options: &ProjectionOptions,
+        pauses: Pauses,
+    ) -> Projection {
+        let ports = Ports {
+            events: self.store.clone(),
+            checkpoints: self.store.clone(),
+            leases: self.store.clone(),
+            clock: Arc::new(self.clock.clone()),
+            background: Background::default(),
+            pauses,
+            owner: owner.to_owned(),
+        };
+        Projection::new(ports, BOARD.into(), mode, options)
+    }
+
+    pub(super) fn append(&self, kind: &str, count: usize) {
+        let events = (0..count)
+            .map(|_| {
+                let id = self.next.replace(self.next.get() + 1);
+                NewEvent {
+                    id: uuid::Uuid::from_u128(id),
+                    type_name: format!("Shop.{kind}.Happened").into(),
+                    version: 1,
+                    data: "{}".into(),
+                    metadata: "{}".into(),
+                    occurred_at: Timestamp::from_micros(0),
+                }
+            })
+            .collect();
+        let append = Append {
+            stream: StreamName::new(kind).unwrap(),
+            events,
+            expected: ExpectedRevision::Any,
+        };
+        run(self, self.store.append_many(vec![append])).unwrap();
+    }
+
+    /// The user's handler: the events of the batch and the checkpoint in one transaction.
+    pub(super) fn write(
+        &self,
+        batch: &ProjectionBatch,
+        checkpoint: &ViewCheckpoint,
+        suffix: &str,
+    ) -> Result<(), Refusal> {
+        let tx = self.view.unchecked_transaction().unwrap();
+        for position in batch.positions() {
+            let sql = format!("INSERT INTO board{suffix} VALUES (?1)");
+            tx.execute(&sql, [i64::try_from(position.0).unwrap()])
+                .unwrap();
+        }
+        sqlite::save(&tx, checkpoint).unwrap()?;
+        tx.commit().unwrap();
+        Ok(())
+    }
+
+    /// One batch of `projection` into its view, as a host does it. Returns the positions, or what the view refused.
+    pub(super) fn step(&self, projection: &mut Projection) -> Result<Vec<u64>, StoreError> {
+        let batch = run(self, projection.next()).unwrap();
+        self.handle(projection, &batch)
+    }
+
+    pub(super) fn handle(
+        &self,
+        projection: &mut Projection,
+        batch: &ProjectionBatch,
+    ) -> Result<Vec<u64>, StoreError> {
+        if projection.is_unprepared() {
+            if !projection.suffix().is_empty() {
+                self.view.execute("DELETE FROM board_rebuild", []).unwrap();
+            }
+            projection.prepared();
+        }
+        let checkpoint = projection.checkpoint(batch.position);
+        match self.write(batch, &checkpoint, projection.suffix()) {
+            Ok(()) => {
+                run(self, projection.saved(batch.position))?;
+                Ok(batch.positions().map(|p| p.0).collect())
+            }
+            Err(refusal) => {
+                run(self, projection.found(refusal.found)).unwrap();
+                Err(refusal.error)
+            }
+        }
+    }
+
+    /// What is in the view.
+    pub(super) fn board(&self, suffix: &str) -> Vec<u64> {
+        self.numbers(&format!(
+            "SELECT position FROM board{suffix} ORDER BY rowid"
+        ))
+    }
+
+    /// Where the view stands.
+    pub(super) fn row(&self, name: &str) -> Vec<u64> {
+        self.numbers(&format!(
+            "SELECT position FROM orkestra_view_checkpoints WHERE name = '{name}'"
+        ))
+    }
+
+    fn numbers(&self, sql: &str) -> Vec<u64> {
+        let mut statement = self.view.prepare(sql).unwrap();
+        let numbers = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        numbers
+            .map(|n| u64::try_from(n.unwrap()).unwrap())
+            .collect()
+    }
+
+    /// Where the state store thinks that it stands.
+    pub(super) fn mirror(&self, name: &str) -> Option<Position> {
+        run(self, self.store.load(name.into()))
+            .unwrap()
+            .and_then(|checkpoint| checkpoint.position)
+    }
+}

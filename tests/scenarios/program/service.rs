@@ -1,0 +1,75 @@
+//! `relay BUS STORE`, `consumer BUS STORE`: processes of a service. Both relay the store's log to the broker, the consumer handles its events.
+//! Each line of standard input, `FROM TO`, has it append the events of those numbers, the last not included.
+
+use std::{io::stdin, process};
+
+use orkestra::{
+    Builder, Error, Orkestra,
+    clock::{Clock, SystemClock},
+    ports::ExpectedRevision,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    report,
+    work::{Happened, READER, Report},
+};
+
+/// An app that relays its log.
+pub(crate) fn builder(bus: &str, store: &str) -> Builder {
+    Orkestra::builder("scenario")
+        .app_prefix("Scenario")
+        .bus(bus)
+        .store(store)
+}
+
+/// One that handles events, too.
+pub(crate) fn handling(builder: Builder) -> Builder {
+    builder.event_handler(READER, |happened: Happened, _| async move {
+        report(&Report::Handled {
+            number: happened.number,
+            pid: process::id(),
+        });
+        Ok(())
+    })
+}
+
+/// Runs it until SIGTERM.
+pub(crate) async fn serve(builder: Builder) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let app = builder.start().await?;
+    report(&Report::Ready { pid: process::id() });
+    tokio::select! {
+        _ = terminate.recv() => {}
+        appended = append(&app) => appended?,
+    }
+    app.close().await?;
+    report(&Report::Closed { pid: process::id() });
+    Ok(())
+}
+
+async fn append(app: &Orkestra) -> Result<(), Error> {
+    let clock = SystemClock::default();
+    loop {
+        let line = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            stdin().read_line(&mut line).map(|_| line)
+        });
+        let line = line.await.unwrap().unwrap();
+        let Some((from, to)) = line.trim().split_once(' ') else {
+            return std::future::pending().await;
+        };
+        let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
+        for number in from..to {
+            let happened = Happened {
+                number,
+                hold: false,
+            };
+            let batch = vec![happened.event(clock.now())];
+            app.store()?
+                .append(happened.stream(), batch, ExpectedRevision::Any)
+                .await?;
+        }
+        report(&Report::Appended { to });
+    }
+}
