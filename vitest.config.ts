@@ -9,6 +9,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^orkestra$/, replacement: built("index.js") },
+      { find: /^orkestra\/nestjs$/, replacement: built("nestjs.js") },
       { find: /^orkestra\/testing$/, replacement: built("testing.js") },
     ],
   },

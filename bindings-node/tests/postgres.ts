@@ -11,7 +11,7 @@ export function hasPostgres(): boolean {
   if ((process.env.ORKESTRA_TEST_REQUIRE ?? "").split(",").includes("postgres")) {
     throw new Error("ORKESTRA_TEST_REQUIRE names postgres, but ORKESTRA_TEST_POSTGRES is not set");
   }
-  console.warn("skipped: no PostgreSQL (ORKESTRA_TEST_POSTGRES)");
+  process.stderr.write("skipped: no PostgreSQL (ORKESTRA_TEST_POSTGRES)\n");
   return false;
 }
 

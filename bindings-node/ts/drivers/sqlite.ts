@@ -3,7 +3,14 @@
  *
  * @packageDocumentation
  */
-import { type Cells, noTransaction, runNow, type Statement, type SyncLink, type Work } from "./link.js";
+import {
+  type Cells,
+  noTransaction,
+  runNow,
+  type Statement,
+  type SyncLink,
+  type Work,
+} from "./link.js";
 
 /** What we use of a `Database` of better-sqlite3. */
 export interface BetterDatabase {
