@@ -136,7 +136,7 @@ impl Supervision {
         self.slots[slot].state = State::Running { since: now };
     }
 
-    /// The process of `slot` is gone; `clean` if its exit code was 0.
+    /// The process of `slot` is gone; `clean` if it left nothing unfinished.
     pub(crate) fn ended(&mut self, slot: usize, clean: bool, now: Duration) -> Ended {
         let slot = &mut self.slots[slot];
         let State::Running { since } = slot.state else {

@@ -134,7 +134,7 @@ impl Supervisor<'_> {
                 Err(_) => None,
             };
             self.children[slot] = None;
-            let clean = status.is_some_and(|status| status.success());
+            let clean = status.is_some_and(|status| status.success() || is_early(status));
             let end = status.map_or_else(|| "ended".into(), describe);
             match self.supervision.ended(slot, clean, self.clock.monotonic()) {
                 Ended::Expected => {}
@@ -175,6 +175,11 @@ fn receive(signals: &Receiver<i32>, at_most: Option<Duration>) -> Option<i32> {
         None => signals.recv().ok(),
         Some(time) => signals.recv_timeout(time).ok(),
     }
+}
+
+/// Whether our signal ended it. A worker that listens already ends by itself; one that does not has begun nothing.
+fn is_early(status: ExitStatus) -> bool {
+    status.signal() == Some(SIGTERM)
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -135,6 +135,16 @@ fn several_processes_drain_on_the_first_signal() {
 }
 
 #[test]
+fn a_process_that_does_not_listen_yet_has_nothing_to_finish() {
+    let running = Running::start(&["worker", "starting", "--processes", "2"]);
+    running.all("ready", 2);
+
+    running.send(Signal::TERM);
+
+    assert_eq!(running.end(), (Some(0), vec![]));
+}
+
+#[test]
 fn what_a_terminal_sends_to_all_reaches_each_process_once() {
     let running = Running::start(&["worker", "stubborn", "--processes", "2"]);
     let ready = running.all("ready", 2);

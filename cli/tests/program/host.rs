@@ -3,6 +3,7 @@
 //! | target | the worker |
 //! |---|---|
 //! | `drain` | prints `ready PID`; on SIGTERM or SIGINT prints `drained PID` and is done |
+//! | `starting` | prints `ready PID`, and does not listen to signals yet |
 //! | `stubborn` | prints `ready PID`; on a signal prints `refused PID` and goes on |
 //! | a number | ends at once with that exit code |
 #![expect(
@@ -30,6 +31,12 @@ impl Host for Scripted {
     fn run_worker(&self, target: &str) -> i32 {
         if let Ok(code) = target.parse() {
             return code;
+        }
+        if target == "starting" {
+            println!("ready {}", std::process::id());
+            loop {
+                std::thread::park();
+            }
         }
         let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
         let pid = std::process::id();
