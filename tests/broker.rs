@@ -156,15 +156,19 @@ impl VirtualHost {
 
     /// Messages in a queue, those in somebody's hand too; `None` if there is no such queue.
     pub fn depth(&self, queue: &str) -> Option<u64> {
-        let list = script(
-            &["ctl"],
-            &self.folder,
-            &["list_queues", "name", "messages", "-p", &self.name],
+        // Asked of the queue itself: what the broker lists of a quorum queue is seconds old.
+        let count = format!(
+            "case rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)) of \
+             {{ok, Q}} -> case amqqueue:get_type(Q) of \
+             rabbit_quorum_queue -> {{ok, {{_, N}}, _}} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), N; \
+             _ -> [{{messages, N}}] = rabbit_amqqueue:info(Q, [messages]), N end; \
+             _ -> none end.",
+            self.name
         );
-        list.lines().find_map(|line| {
-            let (name, messages) = line.split_once('\t')?;
-            (name == queue).then(|| messages.parse().unwrap())
-        })
+        script(&["eval"], &self.folder, &[&count])
+            .trim()
+            .parse()
+            .ok()
     }
 }
 

@@ -40,6 +40,11 @@ impl Ledger {
         &self.missing
     }
 
+    /// How often the message that was handled most often was.
+    pub(crate) fn most(&self) -> u32 {
+        self.handled.values().copied().max().unwrap_or(0)
+    }
+
     /// How many messages have been handled at least once.
     pub(crate) fn handled(&self) -> u64 {
         self.handled.len() as u64

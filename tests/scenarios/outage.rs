@@ -3,7 +3,6 @@
 use orkestra_tests::broker::{Node, shared};
 
 use crate::{
-    drained,
     process::Worker,
     sender::Sender,
     until,
@@ -54,8 +53,7 @@ fn connections_closed_by_the_broker_come_back_and_nothing_is_lost() {
     }
     sending.join().unwrap();
 
-    sender.handled_by(worker);
-    drained(&host);
+    sender.drained_by(worker, &host);
 }
 
 /// K12, when nobody asked to wait.

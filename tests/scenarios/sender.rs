@@ -7,13 +7,15 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use orkestra::Orkestra;
+use orkestra_tests::broker::VirtualHost;
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
 use crate::{
+    drained,
     ledger::Ledger,
     process::Worker,
-    work::{Act, Do},
+    work::{Act, Do, Report},
 };
 
 /// How many messages are on their way to the broker at the same time.
@@ -81,15 +83,32 @@ impl Sender {
 
     /// Reads what `worker` reports until it has handled everything that is missing, ends it, and checks the promise.
     pub(crate) fn handled_by(&self, worker: Worker) {
+        self.all_handled(&worker);
+        self.ended(worker);
+    }
+
+    /// The same, and the queue is empty then. A message may come twice, so it need not be when everything has been handled once.
+    pub(crate) fn drained_by(&self, worker: Worker, host: &VirtualHost) -> Vec<Report> {
+        self.all_handled(&worker);
+        drained(host);
+        self.ended(worker)
+    }
+
+    fn all_handled(&self, worker: &Worker) {
         while !self.ledger().missing().is_empty() {
             let report = worker.next().expect("the worker ended");
             self.ledger().read(&[report]);
         }
+    }
+
+    /// What the worker reported meanwhile.
+    fn ended(&self, worker: Worker) -> Vec<Report> {
         worker.signal(Signal::TERM);
         let (rest, code, errors) = worker.end();
         self.ledger().read(&rest);
         self.ledger().check();
-        assert_eq!(code, Some(0), "{errors}");
+        assert_eq!(code, Some(0), "the exit code; {errors}");
+        rest
     }
 
     /// Why the broker takes no messages from here now.

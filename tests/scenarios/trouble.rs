@@ -31,8 +31,7 @@ fn a_body_that_is_no_message_is_a_dead_letter_at_once_and_the_rest_goes_on() {
         dead += u32::from(matches!(report, Report::Dead { number: None, .. }));
         sender.ledger().read(&[report]);
     }
-    sender.handled_by(worker);
-    drained(&host);
+    sender.drained_by(worker, &host);
 }
 
 #[test]
@@ -57,8 +56,7 @@ fn handlers_that_never_return_time_out_and_give_their_places_back() {
         }
         sender.ledger().read(&[report]);
     }
-    sender.handled_by(worker);
-    drained(&host);
+    sender.drained_by(worker, &host);
 }
 
 #[test]
@@ -76,6 +74,5 @@ fn a_queue_that_is_deleted_is_declared_and_consumed_again() {
     worker.consuming(true);
     sender.send((50..100).map(|number| (number, Act::Succeed)));
 
-    sender.handled_by(worker);
-    drained(&host);
+    sender.drained_by(worker, &host);
 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use lapin::{
     Channel,
     options::{BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -174,7 +174,7 @@ async fn open(
     let deliveries = consume(
         &channel,
         &consumer.queue,
-        &consumer.spec.address.handler,
+        short(&consumer.spec.address.handler),
         prefetch(core, &consumer.spec),
     )
     .await?;
@@ -182,11 +182,12 @@ async fn open(
     Ok((channel, deliveries))
 }
 
-/// Lets the broker deliver, `prefetch` messages at a time.
+/// Lets the broker deliver, `prefetch` messages at a time. `tag` is a new one on its channel: a quorum queue takes a tag that comes again for the
+/// consumer that had it, and delivers one more message for each that is still being acknowledged, however small the new prefetch is.
 pub(super) async fn consume(
     channel: &Channel,
     queue: &str,
-    handler: &str,
+    tag: ShortString,
     prefetch: u16,
 ) -> Result<lapin::Consumer, BusError> {
     channel
@@ -196,7 +197,7 @@ pub(super) async fn consume(
     channel
         .basic_consume(
             short(queue),
-            short(handler),
+            tag,
             BasicConsumeOptions::default(),
             FieldTable::default(),
         )

@@ -103,6 +103,8 @@ pub(super) struct Session<'a> {
     pub(super) prefetch: u16,
     /// As the broker delivers now.
     pub(super) taking: u16,
+    /// How often the deliveries were started again.
+    pub(super) restarts: u64,
 }
 
 impl<'a> Session<'a> {
@@ -132,6 +134,7 @@ impl<'a> Session<'a> {
             suspects: Vec::new(),
             prefetch,
             taking: prefetch,
+            restarts: 0,
         }
     }
 
@@ -392,7 +395,12 @@ impl<'a> Session<'a> {
             Some(timer) => timer.as_mut().poll(context).is_ready(),
             None => false,
         };
-        let done = self.tracker.done_count();
+        // What is acknowledged makes room for a delivery; one that comes while the broker stops them counts as a return.
+        let done = if self.is_turning() {
+            0
+        } else {
+            self.tracker.done_count()
+        };
         let batch = (usize::from(self.taking) / ACKS_PER_PREFETCH).clamp(1, ACK_BATCH);
         if done > 0 && (rung || done >= batch || open == 0) {
             let late = (self.mode == Mode::Paused && open == 0)

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use lapin::{Channel, options::BasicCancelOptions};
+use lapin::{
+    Channel,
+    options::{BasicCancelOptions, BasicQosOptions},
+};
 use tokio::time::timeout;
 
 use super::{
@@ -17,6 +20,7 @@ use super::{
     error::{bus_error, unavailable},
     returns::Verdict,
     session::{End, Session},
+    topology::short,
 };
 use crate::ports::{Arrived, BusError};
 
@@ -30,7 +34,9 @@ pub(super) enum Mode {
     Normal,
     /// No more: what is in hand is finished.
     Finishing,
-    /// No more: one suspect is in hand.
+    /// No more: one suspect is in hand, and the broker is asked whether it has read every acknowledgement.
+    Last,
+    /// No more: that suspect is being handled.
     Alone,
     /// One at a time.
     Careful,
@@ -110,10 +116,14 @@ impl Session<'_> {
             Mode::Normal if self.taking != self.prefetch => self.take_up(self.prefetch),
             Mode::Finishing if self.deliveries.is_some() => self.stop(),
             Mode::Finishing if self.suspects.len() > 1 => {
-                // Given back, a suspect goes to the end of the queue.
-                self.suspects.truncate(1);
+                // Given back, a suspect goes to the end of the queue. The last stays, so that one frame acknowledges those before it.
+                self.suspects.drain(..self.suspects.len() - 1);
             }
             Mode::Finishing if self.tracker.open() == 1 && self.tracker.done_count() == 0 => {
+                self.mode = Mode::Last;
+                self.ask();
+            }
+            Mode::Last => {
                 self.mode = Mode::Alone;
                 let alone = std::mem::take(&mut self.suspects);
                 if let Some(inbox) = self.inbox.as_ref() {
@@ -142,6 +152,30 @@ impl Session<'_> {
         self.consumer.desk.set_paused();
     }
 
+    /// Whether the deliveries are being changed, or are about to be.
+    pub(super) fn is_turning(&self) -> bool {
+        let turning = match self.mode {
+            Mode::Normal => self.taking != self.prefetch,
+            Mode::Finishing => self.deliveries.is_some(),
+            Mode::Last | Mode::Alone | Mode::Careful | Mode::Paused => false,
+        };
+        turning || self.switching.is_some()
+    }
+
+    /// Waits until the broker has read what was sent to it. An acknowledgement on its way is lost when the process ends, and what it was for would
+    /// count as returned.
+    fn ask(&mut self) {
+        let channel = self.channel.clone();
+        self.switching = Some(Box::pin(async move {
+            let asked = channel.basic_qos(1, BasicQosOptions::default());
+            timeout(PATIENCE, asked)
+                .await
+                .map_err(|_| unavailable("the broker does not answer"))?
+                .map_err(|error| bus_error(&error))?;
+            Ok(None)
+        }));
+    }
+
     fn stop(&mut self) {
         let Some(deliveries) = &self.deliveries else {
             return;
@@ -156,6 +190,8 @@ impl Session<'_> {
     /// Takes messages again, `prefetch` at a time.
     fn take_up(&mut self, prefetch: u16) {
         self.taking = prefetch;
+        self.restarts += 1;
+        let restarts = self.restarts;
         let channel = self.channel.clone();
         let consumer = Arc::clone(self.consumer);
         let tag = self.deliveries.as_ref().map(lapin::Consumer::tag);
@@ -163,8 +199,8 @@ impl Session<'_> {
             if let Some(tag) = tag {
                 cancel(&channel, tag).await?;
             }
-            let handler = &consumer.spec.address.handler;
-            consume(&channel, &consumer.queue, handler, prefetch)
+            let tag = short(&format!("{restarts}.{}", consumer.spec.address.handler));
+            consume(&channel, &consumer.queue, tag, prefetch)
                 .await
                 .map(Some)
         }));
