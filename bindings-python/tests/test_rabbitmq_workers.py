@@ -174,7 +174,8 @@ async def test_k16_sigterm_finishes_what_is_in_hand(service: Service) -> None:
     service.go()
     assert await asyncio.to_thread(worker.ends) == 0
     assert len(service.log("end")) == 4
-    assert service.host.depth(QUEUE) == 26
+    # The broker may have forgotten the last acknowledgements: at least once.
+    assert 26 <= service.host.depth(QUEUE) <= 30
 
 
 @pytest.mark.parametrize("blocking", [False, True])
