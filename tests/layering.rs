@@ -194,9 +194,7 @@ fn arrows_go_down_only() {
             let mut objection = objection(module, module_of(&path));
             if module == "adapters" && module_of(&path) == "adapters" {
                 let own = parts.clone().next().unwrap_or_default();
-                if path != format!("adapters::{}", own.trim_end_matches(".rs"))
-                    && path != SHARED
-                {
+                if path != format!("adapters::{}", own.trim_end_matches(".rs")) && path != SHARED {
                     objection = Some("adapters never name each other".into());
                 }
             }

@@ -10,6 +10,7 @@ mod errors;
 mod ids;
 mod patterns;
 mod retry;
+mod store;
 mod surface;
 mod topics;
 
