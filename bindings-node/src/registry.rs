@@ -52,6 +52,7 @@ impl HandlerIn {
                 .collect::<Result<_, _>>()
                 .map_err(|error| throw(&error))?,
             options: HandlerOptions {
+                inbox: false,
                 policy: self.policy,
                 concurrency: self.concurrency,
                 timeout: timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)),

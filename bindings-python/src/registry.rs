@@ -378,6 +378,7 @@ impl Registry {
             types: types.into_iter().map(TypeIndex).collect(),
             patterns: parse(&patterns)?,
             options: HandlerOptions {
+                inbox: false,
                 policy: policy.0.clone(),
                 concurrency,
                 timeout: timeout.map(|t| Duration::try_from_secs_f64(t).unwrap_or_default()),

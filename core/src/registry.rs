@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     message::{MessageError, MessageKind},
-    ports::{BusError, ConsumerSpec, HandlerAddress, RELAY, TypeFilter},
+    ports::{BusError, ConsumerSpec, HandlerAddress, OUTBOX, RELAY, TypeFilter},
     retry::RetryPolicy,
     topic::{Pattern, camelize, topic_for, underscore},
 };
@@ -60,6 +60,9 @@ pub struct HandlerOptions {
     pub timeout: Option<Duration>,
     /// Messages of a broker in hand at most; `None` for what the bus's URL says. Never under the concurrency.
     pub prefetch: Option<u32>,
+    /// Whether it is recorded in the state store what the handler has handled, so that it handles no message twice. A message is looked up before
+    /// the handler is called and recorded after it succeeded: who dies in between has handled it without a record.
+    pub inbox: bool,
 }
 
 /// A handler to register.
@@ -328,8 +331,10 @@ impl Registry {
             return refuse(error.to_string());
         }
         let full_name = format!("{}.{name}", self.app);
-        if full_name == RELAY {
-            return refuse(format!("{RELAY} is the name of what publishes the log"));
+        if [RELAY, OUTBOX].contains(&&*full_name) {
+            return refuse(format!(
+                "{full_name} is the name of what publishes the log or the outbox"
+            ));
         }
         if !self.handler_names.insert(name.clone()) {
             return Err(BusError::DuplicateHandlerName { handler: name });
@@ -420,6 +425,7 @@ impl Registry {
                 handler: info.full_name.clone(),
             },
             patterns,
+            inbox: info.options.inbox,
             concurrency: info.concurrency,
             prefetch: info.options.prefetch,
         }

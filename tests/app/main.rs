@@ -7,6 +7,7 @@ mod aggregates;
 mod bus;
 mod dead_letters;
 mod log;
+mod outbox;
 mod remote;
 mod shop;
 mod subscriptions;

@@ -200,12 +200,17 @@ impl Store {
         panic!("{} dead letters", self.letters(app).await);
     }
 
+    /// Moves the clock on if somebody sleeps, in process.
+    pub(crate) fn step(&self) {
+        if let Some(wait) = self.clock.next_wake().filter(|_| !self.is_remote()) {
+            self.clock.advance(wait);
+        }
+    }
+
     /// Moves the clock on as soon as somebody sleeps, until `done`.
     pub(crate) async fn advance_until(&self, done: impl Fn() -> bool) {
         until(|| {
-            if let Some(wait) = self.clock.next_wake().filter(|_| !self.is_remote()) {
-                self.clock.advance(wait);
-            }
+            self.step();
             done()
         })
         .await;

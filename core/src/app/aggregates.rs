@@ -367,15 +367,15 @@ impl<A: Aggregate> Host<'_, A> {
             .zip(&self.events)
             .map(|(index, event)| {
                 let (type_name, version, data) = event.to_json(self.app.inner.plan.limits)?;
-                Ok(EventData {
+                let event = EventData {
                     id: derive_event_id(self.handling.id, index),
                     type_name: type_name.into(),
                     version,
                     data,
                     metadata: self.handling.metadata.derive(self.handling.id, now),
                     occurred_at: now,
-                }
-                .into())
+                };
+                Ok(NewEvent::from(event).traced(&self.handling.trace))
             })
             .collect()
     }

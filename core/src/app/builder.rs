@@ -17,6 +17,7 @@ use super::{
     log::LogReader,
     services::Plan,
     spec_of,
+    traced::Traced,
 };
 use crate::{
     Error,
@@ -325,6 +326,15 @@ impl Builder {
         self
     }
 
+    /// The handler registered last handles no message twice that came over the broker or from the log or the outbox: what it has handled is
+    /// recorded in the state store. See [`HandlerOptions::inbox`].
+    pub fn inbox(mut self) -> Self {
+        if let Some(last) = self.pending.last_mut() {
+            last.options.inbox = true;
+        }
+        self
+    }
+
     /// The name of the handler registered last.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         if let Some(last) = self.pending.last_mut() {
@@ -457,6 +467,7 @@ impl Builder {
                 aggregates: self.aggregates,
                 data_handlers,
                 plan,
+                store: Arc::new(Traced(Arc::clone(&services.events))),
                 services,
                 around_send: self.around_send,
                 around_handle: self.around_handle,
@@ -472,6 +483,7 @@ impl Builder {
         let started = if app.inner.services.broker.is_some() {
             consume::start(&app).await
         } else {
+            consume::start_local(&app);
             read_log(&app, readers).await
         };
         if let Err(error) = started {

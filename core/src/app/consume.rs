@@ -13,7 +13,7 @@ use crate::{
     broker::{Arrival, Consumer, Incoming},
     message::{Event as EventData, wire::Decoded},
     outbox::RelayOptions,
-    ports::ErrorRecord,
+    ports::{DeadLetter, ErrorRecord},
     registry::HandlerIndex,
 };
 
@@ -37,6 +37,28 @@ pub(super) async fn start(app: &Orkestra) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Without a broker: hands the messages of the outbox to their handlers.
+pub(super) fn start_local(app: &Orkestra) {
+    let inner: Weak<Inner> = Arc::downgrade(&app.inner);
+    let announce = move |letter: &DeadLetter| {
+        if let Some(inner) = inner.upgrade() {
+            Orkestra { inner }.announce(letter);
+        }
+    };
+    let registry = &app.inner.registry;
+    let Some(outbox) = app.inner.services.local_outbox(announce) else {
+        return;
+    };
+    let mut workers = app.inner.readers.lock();
+    for index in (0..registry.handlers().len()).map(HandlerIndex) {
+        let consumer = outbox.consume(registry.consumer_spec(index));
+        for _ in 0..registry.handler(index).concurrency {
+            workers.push(tokio::spawn(work(app.clone(), index, consumer.clone())));
+        }
+    }
+    outbox.start();
 }
 
 fn relay_options(app: &Orkestra) -> RelayOptions {
@@ -73,7 +95,14 @@ async fn work(app: Orkestra, handler: HandlerIndex, consumer: Consumer) {
 /// One attempt. A retry is the broker's to wait for.
 async fn handle(app: &Orkestra, handler: HandlerIndex, incoming: Incoming) {
     let mut parcel = parcel_of(app, handler, &incoming);
-    match parcel.attempt(app).await {
+    // In process others call the handler too: there a slot is needed beside the worker.
+    let slot = match &app.inner.services.broker {
+        None => parcel.slot(app).await,
+        Some(_) => None,
+    };
+    let attempt = parcel.attempt(app).await;
+    drop(slot);
+    match attempt {
         Attempt::Done(Ok(answer)) if incoming.wants_reply() => {
             match (app.inner.handlers[&handler].encode_answer)(&*answer) {
                 Ok(json) => incoming.done(Some(json)),

@@ -230,7 +230,7 @@ impl Parcel {
                     .unwrap_or_default(),
                 body: body.as_ref().ok().cloned(),
                 correlation_id: self.handling.metadata.correlation_id.to_string(),
-                trace_id: None,
+                trace_id: self.handling.trace.trace_id(),
             },
             now,
         );

@@ -4,7 +4,7 @@ use super::Orkestra;
 use crate::{
     Error,
     outbox::RelayHealth,
-    ports::{BusHealth, DeadLetterFilter, DeadLetterStatus, Position},
+    ports::{BusHealth, DeadLetterFilter, DeadLetterStatus, OutboxBacklog, Position},
     subscription::SubscriptionError,
 };
 
@@ -28,8 +28,10 @@ pub struct Health {
     pub stopped: Vec<(String, SubscriptionError)>,
     /// The broker's connection and consumers; `None` without a broker.
     pub bus: Option<BusHealth>,
-    /// What publishes the log to the broker; `None` without a broker.
+    /// What publishes the log and the outbox to the broker; `None` without a broker.
     pub relay: Option<RelayHealth>,
+    /// Messages in the outbox, and since when the oldest is there.
+    pub outbox: OutboxBacklog,
 }
 
 impl Orkestra {
@@ -44,9 +46,9 @@ impl Orkestra {
             let consuming = bus.consumers.iter().all(|consumer| consumer.consuming);
             consuming && bus.blocked.is_none() && bus.error.is_none()
         };
-        let (head, dead_letters, error) = match found {
-            Ok((head, dead_letters)) => (head, dead_letters, None),
-            Err(error) => (None, 0, Some(error)),
+        let ((head, dead_letters, outbox), error) = match found {
+            Ok(found) => (found, None),
+            Err(error) => (Default::default(), Some(error)),
         };
         Health {
             ok: self.is_open()
@@ -62,10 +64,11 @@ impl Orkestra {
             stopped,
             bus,
             relay,
+            outbox,
         }
     }
 
-    async fn look(&self) -> Result<(Option<Position>, usize), Error> {
+    async fn look(&self) -> Result<(Option<Position>, usize, OutboxBacklog), Error> {
         let services = &self.inner.services;
         let head = services.events.head().await?;
         let dead = DeadLetterFilter {
@@ -74,6 +77,7 @@ impl Orkestra {
             ..DeadLetterFilter::default()
         };
         let page = services.dead_letters.list(dead).await?;
-        Ok((head, page.total))
+        let outbox = services.outbox.backlog().await?;
+        Ok((head, page.total, outbox))
     }
 }

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{Orkestra, deliver::Attempt, handler::Inbound};
+use super::{Orkestra, context::Handling, deliver::Attempt, handler::Inbound};
 use crate::{
     Error,
     code::Coded,
-    message::{Event as EventData, Metadata},
+    message::{Event as EventData, MessageKind, Metadata},
     ports::{Position, RecordedEvent, StoreError},
     registry::HandlerIndex,
     subscription::{
@@ -152,6 +152,14 @@ async fn deliver(
     let (id, metadata) = (data.id, data.metadata.clone());
     let inbound = Inbound::Data(Arc::new(data));
     let mut parcel = app.event_parcel(handler, inbound, &type_name, id, &metadata);
+    parcel.handling = Handling::traced(id, MessageKind::Event, metadata, event.trace());
+    let info = app.inner.registry.handler(handler);
+    let inbox = info.options.inbox.then_some(&app.inner.services.inbox);
+    if let Some(inbox) = inbox
+        && inbox.find(info.full_name.clone(), id).await?.is_some()
+    {
+        return Ok(true);
+    }
     let (reason, error) = match damage {
         Some(error) => parcel.undecodable(app, error.into()),
         None => loop {
@@ -159,7 +167,14 @@ async fn deliver(
             let attempt = parcel.attempt(app).await;
             drop(slot);
             match attempt {
-                Attempt::Done(_) => return Ok(true),
+                Attempt::Done(answer) => {
+                    if let (Ok(_), Some(inbox)) = (answer, inbox)
+                        && let Err(error) = inbox.record(info.full_name.clone(), id, None).await
+                    {
+                        tracing::warn!(handler = info.full_name, position = event.position.0, %error, "it could not be recorded that an event was handled");
+                    }
+                    return Ok(true);
+                }
                 Attempt::Retry(after, _) => {
                     if !parcel.wait(app, after).await {
                         return Ok(false);
@@ -169,7 +184,7 @@ async fn deliver(
             }
         },
     };
-    let name = &app.inner.registry.handler(handler).full_name;
+    let name = &info.full_name;
     match poison {
         Poison::Park => {
             let letter = parcel.dead_letter(app, reason);

@@ -11,9 +11,11 @@ mod handler;
 mod health;
 mod log;
 mod middleware;
+mod outbox;
 mod publish;
 mod remote;
 mod services;
+mod traced;
 mod typed;
 
 use std::{
@@ -40,6 +42,7 @@ pub use dispatch::{Dispatch, Sending, Sent};
 pub use handler::{Answer, HandlerError, Reject, RetryAfter};
 pub use health::Health;
 pub use middleware::{Envelope, Middleware, MiddlewareFuture, Next};
+pub use outbox::{Enqueue, Outbox};
 pub use publish::{Publish, Published};
 pub use services::{Backend, BusBackend, DEFAULT_STORE, Plan, Services, Settings};
 pub use typed::{
@@ -98,6 +101,8 @@ struct Inner {
     data_handlers: HashSet<HandlerIndex>,
     plan: Plan,
     services: Services,
+    /// The services' events as programs use them.
+    store: Arc<dyn EventStore>,
     around_send: Vec<Arc<dyn Middleware>>,
     around_handle: Vec<Arc<dyn Middleware>>,
     on_dead_letter: Vec<Listener>,
@@ -140,13 +145,13 @@ impl Orkestra {
         &self.inner.name
     }
 
-    /// The event store.
+    /// The event store. What is appended inside a handler belongs to the handler's trace.
     ///
     /// # Errors
     /// [`AppError::Closed`].
     pub fn store(&self) -> Result<&Arc<dyn EventStore>, Error> {
         self.check()?;
-        Ok(&self.inner.services.events)
+        Ok(&self.inner.store)
     }
 
     /// All the adapters of the app.

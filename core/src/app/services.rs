@@ -13,13 +13,16 @@ use crate::{
     AppError, Error,
     adapters::memory::MemoryStore,
     background::Background,
-    broker::Broker,
+    broker::{Broker, Desk},
     clock::{Clock, IdSource, SystemClock, SystemIds},
     message::{DEFAULT_MAX_PAYLOAD_BYTES, PayloadLimits},
-    outbox::{RELAY, Relay, RelayHealth, RelayOptions, RunningRelay, WINDOW},
+    outbox::{
+        LocalOutbox, OutboxReader, Parking, RELAY, Relay, RelayHealth, RelayOptions, RunningRelay,
+        WINDOW,
+    },
     ports::{
-        Bus, CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
-        SnapshotStore, TypeFilter,
+        Bus, CheckpointStore, DeadLetter, DeadLetterStore, EventStore, InboxStore, LeaseStore,
+        OutboxStore, SnapshotStore, TypeFilter,
     },
     projection::{
         Mode, Ports as ProjectionPorts, Projection, ProjectionOptions, ProjectionState, state_of,
@@ -158,6 +161,7 @@ impl Plan {
                 background.clone(),
             )
             .with_entries(Arc::clone(&state.dead_letters))
+            .with_inbox(Arc::clone(&state.inbox))
             .traced(self.telemetry.clone())
         });
         Ok(Services {
@@ -175,6 +179,7 @@ impl Plan {
             state_events: self.state.is_some().then_some(state.events),
             relay: Arc::default(),
             pauses: Pauses::default(),
+            local: Arc::default(),
         })
     }
 
@@ -230,6 +235,7 @@ pub struct Services {
     state_events: Option<Arc<dyn EventStore>>,
     relay: Arc<Mutex<Option<RunningRelay>>>,
     pauses: Pauses,
+    local: Arc<Mutex<Option<LocalOutbox>>>,
 }
 
 /// How long closing waits for the relay to publish what is left in the log, and then for the bus.
@@ -275,7 +281,7 @@ impl Services {
         Ok(state_of(&*self.events, &*self.checkpoints, name).await?)
     }
 
-    /// Starts publishing the log to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
+    /// Starts publishing the log and the outbox to the broker, to be called when the handlers' queues are there and before the first message is handled: every event appended after this, in order, at least once, by one process at a time of those
     /// that share the state store. Without a broker, or called again, it does nothing.
     ///
     /// The relay reads as the subscription [`RELAY`], whose checkpoint says how far the log is published. It begins at the end of the log at
@@ -309,8 +315,50 @@ impl Services {
         relay.open().await?;
         self.relay
             .lock()
-            .get_or_insert_with(|| relay.start(&self.background));
+            .get_or_insert_with(|| relay.start(self.outbox_reader(), &self.background));
         Ok(())
+    }
+
+    fn outbox_reader(&self) -> OutboxReader {
+        let owner = self.ids.next_id(self.clock.now()).to_string();
+        OutboxReader::new(
+            Arc::clone(&self.outbox),
+            Arc::clone(&self.leases),
+            owner,
+            Arc::clone(&self.clock),
+            self.background.clone(),
+        )
+    }
+
+    /// Without a broker: the messages of the outbox on their way to the handlers of this process, `None` with one. The host consumes each of its handlers
+    /// from it and [starts](LocalOutbox::start) it; [`Services::close`] stops it. A command for which there is no handler is parked as a dead letter of
+    /// [`RELAY`], and `on_dead_letter` told of it.
+    pub fn local_outbox(
+        &self,
+        on_dead_letter: impl Fn(&DeadLetter) + Send + Sync + 'static,
+    ) -> Option<LocalOutbox> {
+        if self.broker.is_some() {
+            return None;
+        }
+        let mut local = self.local.lock();
+        let outbox = local.get_or_insert_with(|| {
+            let desk = Desk {
+                dead_letters: Some(Arc::clone(&self.dead_letters)),
+                handled: Some(Arc::clone(&self.inbox)),
+                clock: Arc::clone(&self.clock),
+                ids: Arc::clone(&self.ids),
+                background: self.background.clone(),
+                telemetry: Telemetry::off(),
+            };
+            let parking = Parking {
+                clock: Arc::clone(&self.clock),
+                ids: Arc::clone(&self.ids),
+                dead_letters: Arc::clone(&self.dead_letters),
+                listener: Some(Arc::new(on_dead_letter)),
+            };
+            LocalOutbox::new(desk, self.outbox_reader(), parking)
+        });
+        Some(outbox.clone())
     }
 
     /// How the relay is, `None` if there is none.
@@ -329,6 +377,10 @@ impl Services {
         let relay = self.relay.lock().take();
         if let Some(relay) = relay {
             relay.stop(&*self.clock, LAST_WAIT).await;
+        }
+        let local = self.local.lock().take();
+        if let Some(local) = local {
+            local.stop(LAST_WAIT).await;
         }
         if let Some(broker) = &self.broker {
             broker.close(LAST_WAIT).await;

@@ -11,14 +11,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Broker;
+use super::Desk;
 use crate::{
+    background::Running,
     clock::Timestamp,
     delivery::Delivery,
     message::{MessageKind, Metadata, Reply, wire::Decoded},
     ports::{
         Arrived, BrokerLetter, ConsumerSpec, DeadLetter, DeadLetterReason, DeadLetterStatus, Doom,
-        ErrorRecord, Inbox, RawMessage, Receipt, Settlement, TraceContext,
+        ErrorRecord, Inbox, InboxStore, RawMessage, Receipt, Settlement, TraceContext,
     },
     retry::RetryPolicy,
     telemetry::{Span, names},
@@ -36,17 +37,25 @@ pub enum Arrival {
 /// The arrivals of one handler. Cheap to clone; any number of workers may take from it.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    broker: Broker,
+    desk: Desk,
     spec: Arc<ConsumerSpec>,
     inbox: Inbox,
+    /// What fills the inbox, if that is done here.
+    _filling: Option<Arc<Running>>,
 }
 
 impl Consumer {
-    pub(super) fn new(broker: Broker, spec: ConsumerSpec, inbox: Inbox) -> Self {
+    pub(super) fn new(
+        desk: Desk,
+        spec: ConsumerSpec,
+        inbox: Inbox,
+        filling: Option<Arc<Running>>,
+    ) -> Self {
         Self {
-            broker,
+            desk,
             spec: Arc::new(spec),
             inbox,
+            _filling: filling,
         }
     }
 
@@ -110,10 +119,11 @@ impl Consumer {
         Some(match content {
             Ok(content) if matches(&content) => Arrival::Message(Box::new(Incoming {
                 span: self.consuming(&raw),
+                claimed: false,
                 content,
                 raw,
                 receipt,
-                broker: self.broker.clone(),
+                desk: self.desk.clone(),
                 spec: Arc::clone(&self.spec),
             })),
             Ok(_) => self.doomed(
@@ -137,7 +147,7 @@ impl Consumer {
     }
 
     fn consuming(&self, raw: &RawMessage) -> Span {
-        self.broker.telemetry.span(names::RABBITMQ_CONSUME, || {
+        self.desk.telemetry.span(names::RABBITMQ_CONSUME, || {
             let mut attributes = vec![
                 (names::MESSAGING_SYSTEM, "rabbitmq".into()),
                 (names::MESSAGING_OPERATION, "process".into()),
@@ -153,17 +163,17 @@ impl Consumer {
     }
 
     fn doomed(&self, raw: RawMessage, receipt: Receipt, doom: Doom) -> Arrival {
-        let now = self.broker.clock.now();
+        let now = self.desk.clock.now();
         let letter = letter_of_raw(&raw, self.spec.address.handler.clone(), doom.reason, now);
         let mut letter = DeadLetter {
-            id: self.broker.ids.next_id(now),
+            id: self.desk.ids.next_id(now),
             ..letter
         };
         letter.errors.insert(0, doom.error);
         Arrival::Doomed(Box::new(Doomed {
             letter,
             receipt,
-            broker: self.broker.clone(),
+            desk: self.desk.clone(),
             raw,
         }))
     }
@@ -175,9 +185,11 @@ pub struct Incoming {
     content: Decoded,
     raw: RawMessage,
     receipt: Receipt,
-    broker: Broker,
+    desk: Desk,
     spec: Arc<ConsumerSpec>,
     span: Span,
+    /// The handler has recorded itself that it has handled the message.
+    claimed: bool,
 }
 
 impl Incoming {
@@ -220,9 +232,14 @@ impl Incoming {
         &self.raw.trace
     }
 
-    /// Whether somebody waits for the result.
+    /// Whether somebody waits for the result, or it is recorded for whoever asks again.
     pub fn wants_reply(&self) -> bool {
-        self.raw.wants_reply
+        self.raw.wants_reply || self.spec.inbox && self.spec.address.kind == MessageKind::Command
+    }
+
+    /// The handler has recorded in a transaction of its own that it has handled the message: nothing is recorded beside that.
+    pub fn claimed(&mut self) {
+        self.claimed = true;
     }
 
     /// Its delivery under the handler's `policy`: goes on where the last attempt ended.
@@ -234,12 +251,11 @@ impl Incoming {
         )
     }
 
-    /// Handled: `result` is JSON, needed only if somebody waits for it.
+    /// Handled: `result` is JSON, needed only if it [is wanted](Incoming::wants_reply). For a handler with an inbox it is recorded before the message
+    /// leaves its queue.
     pub fn done(self, result: Option<Bytes>) {
-        let reply = self.reply(|| Reply::Succeeded {
-            result: result.unwrap_or_else(|| Bytes::from_static(b"null")),
-        });
-        self.finish(reply);
+        let reply = self.reply(|| succeeded(result.clone()));
+        self.finish(reply, Some(result));
     }
 
     /// Handled, but its result cannot be sent: whoever waits for it is told why, as a failure.
@@ -250,7 +266,7 @@ impl Incoming {
             message: error.message,
             trace: error.trace,
         });
-        self.finish(reply);
+        self.finish(reply, Some(None));
     }
 
     /// Refused: the message is done with, and whoever asked is told.
@@ -259,12 +275,12 @@ impl Incoming {
             reason: reason.to_owned(),
             data,
         });
-        self.finish(reply);
+        self.finish(reply, None);
     }
 
     /// To come again after `after`, as `delivery` decided.
     pub fn retry(self, delivery: &Delivery, after: Duration) {
-        let now = self.broker.clock.now();
+        let now = self.desk.clock.now();
         self.receipt.settle(Settlement::Retry {
             after,
             attempts: delivery.attempts(),
@@ -276,7 +292,7 @@ impl Incoming {
     /// Given up: recorded as a dead letter, in the state store if that is durable, else at the broker; then it leaves the queue. Returns the entry.
     pub async fn give_up(self, letter: DeadLetter) -> DeadLetter {
         let letter = DeadLetter {
-            trace_id: letter.trace_id.or_else(|| trace_id(&self.raw.trace)),
+            trace_id: letter.trace_id.or_else(|| self.raw.trace.trace_id()),
             // As it came: a requeued one is the same to the byte.
             body: self.raw.body.clone(),
             topic: self.raw.topic.clone(),
@@ -286,7 +302,7 @@ impl Incoming {
         let _span = self.span;
         let wanted = self.raw.wants_reply;
         let reply = wanted.then(|| failed(&letter).encode(letter.message_id));
-        bury(&self.broker, letter, self.receipt, reply).await
+        bury(&self.desk, letter, self.receipt, reply).await
     }
 
     /// Not started: it goes back to its queue.
@@ -298,24 +314,77 @@ impl Incoming {
         self.raw.wants_reply.then(|| reply().encode(self.id()))
     }
 
-    fn finish(self, reply: Option<Bytes>) {
+    /// Done with; `handled` is the result to record, if it was handled.
+    fn finish(self, reply: Option<Bytes>, handled: Option<Option<Bytes>>) {
+        let message = self.id();
         let Self {
             raw,
             receipt,
-            broker,
+            desk,
+            spec,
             span: _span,
+            claimed,
             ..
         } = self;
-        let (Some(entry), Some(store)) = (raw.dead_letter, broker.dead_letters.clone()) else {
-            return receipt.settle(Settlement::Done { reply });
-        };
+        let store = desk.handled.clone().filter(|_| spec.inbox && !claimed);
+        let record = handled
+            .zip(store)
+            .map(|(result, store)| (store, spec.address.handler.clone(), message, result));
+        settle_done(&desk, &raw, receipt, reply, record);
+    }
+}
+
+/// What to record of a message: where, the handler, the message and the result.
+type Record = (Arc<dyn InboxStore>, String, Uuid, Option<Bytes>);
+
+/// Records what is to be recorded, forgets the dead letter that the message was, and settles it.
+fn settle_done(
+    desk: &Desk,
+    raw: &RawMessage,
+    receipt: Receipt,
+    reply: Option<Bytes>,
+    record: Option<Record>,
+) {
+    let entry = raw.dead_letter.zip(desk.dead_letters.clone());
+    if entry.is_none() && record.is_none() {
+        return receipt.settle(Settlement::Done { reply });
+    }
+    desk.background.detach(async move {
+        if let Some((store, handler, message, result)) = record
+            && let Err(error) = store.record(handler.clone(), message, result).await
+        {
+            // It was handled: to hand it over again would be worse than not to know of it.
+            tracing::warn!(handler, %message, %error, "it could not be recorded that a message was handled");
+        }
         // It was a dead letter, and is none any more. If the entry cannot be removed now it stays, marked as requeued.
-        broker.background.detach(async move {
-            if let Err(error) = store.discard(entry).await {
-                tracing::warn!(%entry, %error, "a dead letter that was handled could not be removed");
-            }
-            receipt.settle(Settlement::Done { reply });
-        });
+        if let Some((entry, store)) = entry
+            && let Err(error) = store.discard(entry).await
+        {
+            tracing::warn!(%entry, %error, "a dead letter that was handled could not be removed");
+        }
+        receipt.settle(Settlement::Done { reply });
+    });
+}
+
+/// Settles a message that was handled before: whoever asks again gets the recorded result.
+pub(super) fn answer_as_recorded(desk: &Desk, arrived: Arrived, result: Option<Bytes>) {
+    let Arrived {
+        raw,
+        content,
+        receipt,
+    } = arrived;
+    let id = match &content {
+        Ok(Decoded::Command(envelope)) => envelope.command.id,
+        Ok(Decoded::Event(event)) => event.id,
+        Err(_) => Uuid::nil(),
+    };
+    let reply = raw.wants_reply.then(|| succeeded(result).encode(id));
+    settle_done(desk, &raw, receipt, reply, None);
+}
+
+fn succeeded(result: Option<Bytes>) -> Reply {
+    Reply::Succeeded {
+        result: result.unwrap_or_else(|| Bytes::from_static(b"null")),
     }
 }
 
@@ -324,7 +393,7 @@ impl Incoming {
 pub struct Doomed {
     letter: DeadLetter,
     receipt: Receipt,
-    broker: Broker,
+    desk: Desk,
     raw: RawMessage,
 }
 
@@ -340,17 +409,17 @@ impl Doomed {
             .raw
             .wants_reply
             .then(|| failed(&self.letter).encode(self.letter.message_id));
-        bury(&self.broker, self.letter, self.receipt, reply).await
+        bury(&self.desk, self.letter, self.receipt, reply).await
     }
 }
 
 async fn bury(
-    broker: &Broker,
+    desk: &Desk,
     letter: DeadLetter,
     receipt: Receipt,
     reply: Option<Bytes>,
 ) -> DeadLetter {
-    if let Some(store) = &broker.dead_letters {
+    if let Some(store) = &desk.dead_letters {
         match store.record(letter.clone()).await {
             Ok(entry) => {
                 receipt.settle(Settlement::Done { reply });
@@ -376,13 +445,6 @@ fn failed(letter: &DeadLetter) -> Reply {
         message: error.map_or_else(|| letter.reason.as_str().to_owned(), |e| e.message.clone()),
         trace: error.map_or_else(String::new, |e| e.trace.clone()),
     }
-}
-
-/// The trace id of a `traceparent` (W3C Trace Context, section 3.2), `None` if there is none or it is nonsense.
-fn trace_id(trace: &TraceContext) -> Option<String> {
-    let id = trace.traceparent.as_deref()?.split('-').nth(1)?;
-    let hex = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    (hex && id.bytes().any(|b| b != b'0')).then(|| id.to_owned())
 }
 
 /// A letter that lies at the broker, as an entry.
@@ -468,36 +530,8 @@ fn letter_of_raw(
         first_failed_at: raw.first_failed_at.unwrap_or(now),
         last_failed_at: raw.last_failed_at.unwrap_or(now),
         correlation_id,
-        trace_id: trace_id(&raw.trace),
+        trace_id: raw.trace.trace_id(),
         status: DeadLetterStatus::Dead,
         history: Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_id_is_taken_from_what_is_well_formed() {
-        let of = |text: &str| {
-            trace_id(&TraceContext {
-                traceparent: Some(text.into()),
-                ..TraceContext::default()
-            })
-        };
-        assert_eq!(
-            of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").as_deref(),
-            Some("4bf92f3577b34da6a3ce929d0e0e4736")
-        );
-        for nonsense in [
-            "",
-            "-",
-            "nonsense",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        ] {
-            assert_eq!(of(nonsense), None, "{nonsense}");
-        }
     }
 }

@@ -5,6 +5,8 @@
 //! not waited for here: the broker keeps the message meanwhile.
 
 mod consumer;
+mod desk;
+mod once;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use consumer::{Arrival, Consumer, Doomed, Incoming};
+pub(crate) use desk::Desk;
 
 use crate::{
     background::Background,
@@ -21,7 +24,7 @@ use crate::{
     message::{MessageError, Reply},
     ports::{
         Bus, BusError, BusHealth, ConsumerSpec, DeadLetter, DeadLetterStore, HandlerAddress,
-        Outgoing, RELAY, StoreError, TakeLetter,
+        InboxStore, Outgoing, RELAY, StoreError, TakeLetter,
     },
     telemetry::{Span, Telemetry, names},
 };
@@ -42,14 +45,9 @@ pub struct Drained {
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) bus: Arc<dyn Bus>,
-    /// Where dead letters are recorded; `None` if that store does not outlive the process, so that they go to the broker's.
-    pub(crate) dead_letters: Option<Arc<dyn DeadLetterStore>>,
-    /// Where letters are that somebody requeues: the same, or one that does not outlive the process.
+    /// Where letters are that somebody requeues: where they are recorded, or a store that does not outlive the process.
     entries: Option<Arc<dyn DeadLetterStore>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ids: Arc<dyn IdSource>,
-    pub(crate) background: Background,
-    telemetry: Telemetry,
+    pub(crate) desk: Desk,
 }
 
 impl Broker {
@@ -64,11 +62,14 @@ impl Broker {
         Self {
             bus,
             entries: dead_letters.clone(),
-            dead_letters,
-            clock,
-            ids,
-            background,
-            telemetry: Telemetry::off(),
+            desk: Desk {
+                dead_letters,
+                handled: None,
+                clock,
+                ids,
+                background,
+                telemetry: Telemetry::off(),
+            },
         }
     }
 
@@ -79,10 +80,17 @@ impl Broker {
         self
     }
 
+    /// The same with `handled`, where it is recorded what was handled, for handlers with an [inbox](ConsumerSpec::inbox).
+    #[must_use]
+    pub fn with_inbox(mut self, handled: Arc<dyn InboxStore>) -> Self {
+        self.desk.handled = Some(handled);
+        self
+    }
+
     /// The same with spans for what is published and what is consumed.
     #[must_use]
     pub fn traced(mut self, telemetry: Telemetry) -> Self {
-        self.telemetry = telemetry;
+        self.desk.telemetry = telemetry;
         self
     }
 
@@ -105,7 +113,7 @@ impl Broker {
         let topic = Arc::clone(&command.topic);
         let mut span = self.publishing(&command, &topic);
         let answer = self.bus.ask(command);
-        let body = match select(answer, self.clock.sleep(timeout)).await {
+        let body = match select(answer, self.desk.clock.sleep(timeout)).await {
             Either::Left((body, _)) => body,
             Either::Right(((), _)) => Err(BusError::DispatchTimeout {
                 topic: topic.to_string(),
@@ -141,7 +149,7 @@ impl Broker {
     /// As [`Bus::consume`].
     pub async fn consume(&self, spec: ConsumerSpec) -> Result<Consumer, BusError> {
         let inbox = self.bus.consume(spec.clone()).await?;
-        Ok(Consumer::new(self.clone(), spec, inbox))
+        Ok(self.desk.consumer(spec, inbox))
     }
 
     /// Puts the message of the dead letter `entry` into the queue of its handler alone; what the relay parked is published.
@@ -163,7 +171,7 @@ impl Broker {
             return Ok(());
         }
         let mut span = self.publishing(&message, &to.handler);
-        let marked = entry.filter(|_| self.dead_letters.is_some());
+        let marked = entry.filter(|_| self.desk.dead_letters.is_some());
         let sent = self.bus.requeue(to, message, marked).await;
         sent.inspect_err(|error| span.fail(error))?;
         if marked.is_none() {
@@ -188,7 +196,7 @@ impl Broker {
     /// As [`Bus::letters`].
     pub async fn letters(&self, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
         let letters = self.bus.letters(limit).await?;
-        let now = self.clock.now();
+        let now = self.desk.clock.now();
         Ok(letters
             .into_iter()
             .map(|letter| consumer::letter_of(letter, now))
@@ -205,7 +213,7 @@ impl Broker {
         limit: usize,
     ) -> Result<Drained, BusError> {
         let refused = Arc::new(Mutex::new(None));
-        let (note, clock) = (Arc::clone(&refused), Arc::clone(&self.clock));
+        let (note, clock) = (Arc::clone(&refused), Arc::clone(&self.desk.clock));
         let take: TakeLetter = Box::new(move |letter| {
             let letter = consumer::letter_of(letter, clock.now());
             let (store, note) = (Arc::clone(&store), Arc::clone(&note));
@@ -225,7 +233,7 @@ impl Broker {
     }
 
     fn publishing(&self, message: &Outgoing, routing_key: &str) -> Span {
-        self.telemetry.span(names::RABBITMQ_PUBLISH, || {
+        self.desk.telemetry.span(names::RABBITMQ_PUBLISH, || {
             vec![
                 (names::MESSAGING_SYSTEM, "rabbitmq".into()),
                 (names::MESSAGING_OPERATION, "publish".into()),

@@ -1,26 +1,29 @@
-//! The relay: a named reader of the log that publishes every event of it, in order, at least once.
+//! The relay: a named reader of the log that publishes every event of it, in order, at least once; beside it the outbox's messages go out.
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt,
-    future::{Either, FusedFuture, join_all, maybe_done, select},
+    future::{Either, FusedFuture, join, join_all, maybe_done, select},
     poll,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::{
+    OutboxReader, OutboxRelay,
+    parking::{Listener, Parked, Parking},
+};
 use crate::{
     background::{Background, Running},
     broker::Broker,
     clock::Clock,
-    delivery::{Addressed, Delivery},
+    code::Coded,
     message::{Event, MessageKind, Metadata, wire},
     ports::{
-        BusError, DeadLetter, DeadLetterReason, DeadLetterStore, ErrorRecord, Outgoing, Position,
-        RELAY, RecordedEvent, StoreError, TraceContext,
+        BusError, DeadLetter, DeadLetterReason, DeadLetterStore, Outgoing, Position, RELAY,
+        RecordedEvent, StoreError, TraceContext,
     },
-    retry::RetryPolicy,
     subscription::{Batch, Subscription},
 };
 
@@ -28,13 +31,11 @@ use crate::{
 pub(crate) const WINDOW: usize = 256;
 
 /// The wait after the first failure in a row; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The topic of a type name, `None` if it has none. [`Registry::topic_for`](crate::registry::Registry::topic_for) knows it.
 pub type Topics = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-type Listener = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 
 /// What a relay is started with.
 #[derive(Clone)]
@@ -58,7 +59,7 @@ impl RelayOptions {
         }
     }
 
-    /// Called, on a thread of the core, with every event that was parked because the broker never takes it.
+    /// Called, on a thread of the core, with every message that was parked because the broker never takes it.
     #[must_use]
     pub fn on_dead_letter(mut self, f: impl Fn(&DeadLetter) + Send + Sync + 'static) -> Self {
         self.on_dead_letter = Some(Arc::new(f));
@@ -80,8 +81,8 @@ pub struct RelayHealth {
 pub struct Relay {
     subscription: Subscription,
     broker: Broker,
-    dead_letters: Arc<dyn DeadLetterStore>,
-    options: RelayOptions,
+    parking: Parking,
+    topics: Topics,
     health: Arc<Mutex<RelayHealth>>,
 }
 
@@ -94,20 +95,28 @@ impl fmt::Debug for Relay {
 /// A relay at work. Dropped, it stops at once.
 #[derive(Debug)]
 pub(crate) struct RunningRelay {
-    stop: oneshot::Sender<()>,
+    stops: Vec<oneshot::Sender<()>>,
     ended: oneshot::Receiver<()>,
     health: Arc<Mutex<RelayHealth>>,
+    /// What keeps the outbox from being published.
+    outbox_error: Arc<Mutex<Option<String>>>,
     _running: Running,
 }
 
 impl RunningRelay {
     pub(crate) fn health(&self) -> RelayHealth {
-        self.health.lock().clone()
+        let mut health = self.health.lock().clone();
+        if health.error.is_none() {
+            health.error.clone_from(&self.outbox_error.lock());
+        }
+        health
     }
 
-    /// Publishes what is in the log by now, `deadline` at most, and ends.
+    /// Publishes what is in the log and the outbox by now, `deadline` at most, and ends.
     pub(crate) async fn stop(self, clock: &dyn Clock, deadline: Duration) {
-        let _ = self.stop.send(());
+        for stop in self.stops {
+            let _ = stop.send(());
+        }
         if let Either::Right(_) = select(self.ended, clock.sleep(deadline)).await {
             tracing::warn!("the relay did not end in time; it goes on at the next start");
         }
@@ -134,9 +143,14 @@ impl Relay {
     ) -> Self {
         Self {
             subscription,
+            parking: Parking {
+                clock: Arc::clone(&broker.desk.clock),
+                ids: Arc::clone(&broker.desk.ids),
+                dead_letters,
+                listener: options.on_dead_letter,
+            },
             broker,
-            dead_letters,
-            options,
+            topics: options.topics,
             health: Arc::default(),
         }
     }
@@ -149,19 +163,28 @@ impl Relay {
         self.subscription.open().await
     }
 
-    /// Runs in the background until it is stopped.
-    pub(crate) fn start(self, background: &Background) -> RunningRelay {
-        let (stop, stopped) = oneshot::channel();
+    /// Runs in the background until it is stopped, and publishes what `outbox` reads beside.
+    pub(crate) fn start(self, outbox: OutboxReader, background: &Background) -> RunningRelay {
+        let outbox_error = Arc::default();
+        let rows = OutboxRelay {
+            reader: outbox,
+            broker: self.broker.clone(),
+            parking: self.parking.clone(),
+            error: Arc::clone(&outbox_error),
+        };
+        let (stop_log, log_stopped) = oneshot::channel();
+        let (stop_rows, rows_stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let health = Arc::clone(&self.health);
         let running = background.run(async move {
-            self.run(stopped).await;
+            join(self.run(log_stopped), rows.run(rows_stopped)).await;
             let _ = end.send(());
         });
         RunningRelay {
-            stop,
+            stops: vec![stop_log, stop_rows],
             ended,
             health,
+            outbox_error,
             _running: running,
         }
     }
@@ -209,7 +232,7 @@ impl Relay {
     ) {
         tracing::warn!(name = RELAY, error, "the log is not published now");
         self.health.lock().error = Some(error);
-        let sleep = self.broker.clock.sleep(*wait);
+        let sleep = self.broker.desk.clock.sleep(*wait);
         *wait = (*wait * 2).min(LONGEST_WAIT);
         if !stop.is_terminated() {
             select(sleep, stop).await;
@@ -266,7 +289,7 @@ impl Relay {
             let sent = sending.as_mut().take_output().unwrap_or(Ok(()));
             let obstacle = match sent {
                 Ok(()) => continue,
-                Err(Refusal::Parked(letter)) => match self.park(*letter).await {
+                Err(Refusal::Parked(letter)) => match self.parking.park(*letter).await {
                     Ok(()) => continue,
                     Err(error) => error.to_string(),
                 },
@@ -294,30 +317,30 @@ impl Relay {
 
     async fn send(&self, recorded: &RecordedEvent) -> Result<(), Refusal> {
         // What has no topic can be wanted by nobody.
-        let Some(topic) = (self.options.topics)(&recorded.type_name) else {
+        let Some(topic) = (self.topics)(&recorded.type_name) else {
             return Ok(());
         };
         let topic: Arc<str> = topic.into();
-        let refuse = |event: &Event, reason, code: &str, message: String| {
-            let error = ErrorRecord {
-                error_type: code.to_owned(),
-                message,
-                trace: String::new(),
-            };
-            Refusal::Parked(Box::new(self.letter(event, &topic, reason, error)))
-        };
-        let undecodable = |event: &Event, error: crate::message::MessageError| {
-            use crate::code::Coded;
-            let reason = DeadLetterReason::Undecodable;
-            refuse(event, reason, error.code(), error.to_string())
-        };
+        let trace = recorded.trace();
         let event = match recorded.event() {
             Ok(event) => event,
-            Err(error) => return Err(undecodable(&without_metadata(recorded), error)),
+            Err(error) => {
+                let reason = DeadLetterReason::Undecodable;
+                return Err(self.refuse(
+                    &without_metadata(recorded),
+                    &topic,
+                    &trace,
+                    reason,
+                    &error,
+                ));
+            }
         };
         let body = match wire::encode_event(&event) {
             Ok(body) => body,
-            Err(error) => return Err(undecodable(&event, error)),
+            Err(error) => {
+                let reason = DeadLetterReason::Undecodable;
+                return Err(self.refuse(&event, &topic, &trace, reason, &error));
+            }
         };
         let sent = self.broker.send(Outgoing {
             kind: MessageKind::Event,
@@ -327,52 +350,37 @@ impl Relay {
             body,
             issued_at: event.metadata.issued_at,
             max_retries: None,
-            trace: TraceContext::default(),
+            trace: trace.clone(),
         });
         match sent.await {
             Ok(()) => Ok(()),
             // Only this is about the message; all else is about the broker, and passes.
             Err(error @ BusError::MessageTooLarge { .. }) => {
-                use crate::code::Coded;
                 let reason = DeadLetterReason::NotRetryable;
-                Err(refuse(&event, reason, error.code(), error.to_string()))
+                Err(self.refuse(&event, &topic, &trace, reason, &error))
             }
             Err(error) => Err(Refusal::Bus(error)),
         }
     }
 
-    fn letter(
+    fn refuse<E: Coded + fmt::Display>(
         &self,
         event: &Event,
         topic: &str,
+        trace: &TraceContext,
         reason: DeadLetterReason,
-        error: ErrorRecord,
-    ) -> DeadLetter {
-        let now = self.broker.clock.now();
-        let mut delivery = Delivery::new(&RetryPolicy::default(), MessageKind::Event, None);
-        delivery.begin();
-        let _ = delivery.failed(&[], vec![error], now, 0.0);
-        let to = Addressed {
-            id: self.broker.ids.next_id(now),
-            handler: RELAY.into(),
+        error: &E,
+    ) -> Refusal {
+        let parked = Parked {
             kind: MessageKind::Event,
-            message_id: event.id,
-            type_name: event.type_name.to_string(),
-            topic: topic.to_owned(),
+            id: event.id,
+            type_name: &event.type_name,
+            topic,
             body: wire::encode_event(event).ok(),
             correlation_id: event.metadata.correlation_id.to_string(),
-            trace_id: None,
+            trace,
         };
-        delivery.dead_letter(reason, to, now)
-    }
-
-    async fn park(&self, letter: DeadLetter) -> Result<(), StoreError> {
-        let letter = self.dead_letters.record(letter).await?;
-        tracing::warn!(name = RELAY, message_id = %letter.message_id, reason = letter.reason.as_str(), "an event was not published");
-        if let Some(listener) = &self.options.on_dead_letter {
-            listener(&letter);
-        }
-        Ok(())
+        Refusal::Parked(Box::new(self.parking.letter(parked, reason, error)))
     }
 }
 

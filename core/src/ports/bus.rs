@@ -17,6 +17,9 @@ use crate::{
 /// The name under which the log is published: the relay's checkpoint, its lease, and the handler of what it parks. No handler has it.
 pub const RELAY: &str = "orkestra.relay";
 
+/// The lease of whoever takes messages out of the outbox. No handler has this name.
+pub const OUTBOX: &str = "orkestra.outbox";
+
 /// The trace that a message belongs to, as W3C Trace Context and Baggage write it. Not checked here: nonsense is passed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceContext {
@@ -71,6 +74,8 @@ pub struct ConsumerSpec {
     pub concurrency: u32,
     /// Messages in hand at most; `None` for the bus's own default. Never under `concurrency`.
     pub prefetch: Option<u32>,
+    /// Whether it is recorded what the handler has handled, and what it has is not given to it again.
+    pub inbox: bool,
 }
 
 /// How one handler's consumer is.

@@ -6,6 +6,7 @@ mod dead_letter_store;
 mod error;
 mod event_store;
 mod event_stream;
+mod event_trace;
 mod idle_streams;
 mod inbox;
 mod inbox_store;
@@ -14,8 +15,8 @@ mod outbox_store;
 mod snapshot_store;
 
 pub use bus::{
-    BrokerLetter, Bus, BusError, BusHealth, ConsumerHealth, ConsumerSpec, HandlerAddress, Outgoing,
-    RELAY, TakeLetter, TraceContext,
+    BrokerLetter, Bus, BusError, BusHealth, ConsumerHealth, ConsumerSpec, HandlerAddress, OUTBOX,
+    Outgoing, RELAY, TakeLetter, TraceContext,
 };
 pub use checkpoint_store::{Checkpoint, CheckpointStore, Expected, SaveCheckpoint};
 pub use dead_letter_store::{

@@ -9,5 +9,6 @@ mod reader;
 pub use ahead::Ahead;
 pub use error::SubscriptionError;
 pub use ownership::LEASE;
+pub(crate) use ownership::{Ownership, Term};
 pub use pause::Pauses;
 pub use reader::{Batch, Poison, Start, Subscription, SubscriptionOptions, lane_of};

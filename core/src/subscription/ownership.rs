@@ -16,7 +16,7 @@ pub const LEASE: Duration = Duration::from_secs(10);
 
 /// The right to read under a name, as far as it is known here.
 #[derive(Debug, Clone)]
-pub(super) struct Ownership {
+pub(crate) struct Ownership {
     leases: Arc<dyn LeaseStore>,
     name: String,
     owner: String,
@@ -37,7 +37,7 @@ struct Held {
 
 /// What asking for the lease came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Term {
+pub(crate) enum Term {
     /// It was and is ours.
     Same,
     /// It is ours, and may have been another's in between.
@@ -47,7 +47,7 @@ pub(super) enum Term {
 }
 
 impl Ownership {
-    pub(super) fn new(
+    pub(crate) fn new(
         leases: Arc<dyn LeaseStore>,
         name: String,
         owner: String,
@@ -66,34 +66,34 @@ impl Ownership {
     }
 
     /// Has the lease renewed by `background` while it is held.
-    pub(super) fn keep_in(&mut self, background: Background) {
+    pub(crate) fn keep_in(&mut self, background: Background) {
         self.background = Some(background);
     }
 
     /// Steps back when `ear` hears of it.
-    pub(super) fn step_back_on(&mut self, ear: Ear) {
+    pub(crate) fn step_back_on(&mut self, ear: Ear) {
         self.ear = Some(ear);
     }
 
     /// Asks the store at the next renewal, however fresh the lease is.
-    pub(super) fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         if let Some(held) = &mut self.held {
             held.doubted = true;
         }
     }
 
-    pub(super) fn token(&self) -> Option<FencingToken> {
+    pub(crate) fn token(&self) -> Option<FencingToken> {
         self.held.map(|held| held.token)
     }
 
     /// Forgets the lease: it is another's.
-    pub(super) fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         self.held = None;
         self.keeper = None;
     }
 
     /// Asks for the lease if it is not ours or a third of its time is over.
-    pub(super) async fn renew(&mut self) -> Result<Term, StoreError> {
+    pub(crate) async fn renew(&mut self) -> Result<Term, StoreError> {
         let now = self.clock.monotonic();
         let pricked = self.ear.as_ref().is_some_and(Ear::pricked);
         if let Some(held) = self.held
@@ -135,12 +135,12 @@ impl Ownership {
     }
 
     /// Waits before asking again for a lease that another process has.
-    pub(super) async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         self.sleep(LEASE / 10).await;
     }
 
     /// Waits until it is time to renew, or to step back.
-    pub(super) async fn until_renewal(&mut self) {
+    pub(crate) async fn until_renewal(&mut self) {
         self.sleep(LEASE / 3).await;
     }
 
@@ -155,7 +155,7 @@ impl Ownership {
     }
 
     /// Renews for as long as it is polled and the lease is ours.
-    pub(super) async fn keep(&mut self) {
+    pub(crate) async fn keep(&mut self) {
         loop {
             self.clock.sleep(LEASE / 3).await;
             if self.held.is_none() {
@@ -175,7 +175,7 @@ impl Ownership {
         }
     }
 
-    pub(super) async fn release(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn release(&mut self) -> Result<(), StoreError> {
         let held = self.held.is_some();
         self.lose();
         if held {
@@ -186,7 +186,7 @@ impl Ownership {
     }
 
     /// Gives the lease back behind, where there is a place for that.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if self.held.is_some()
             && let Some(background) = self.background.clone()
         {

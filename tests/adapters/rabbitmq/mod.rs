@@ -62,6 +62,7 @@ fn address(kind: MessageKind, name: &str) -> HandlerAddress {
 
 fn spec(kind: MessageKind, name: &str, patterns: &[&str]) -> ConsumerSpec {
     ConsumerSpec {
+        inbox: false,
         address: address(kind, name),
         patterns: patterns.iter().map(|p| Pattern::new(p).unwrap()).collect(),
         concurrency: 1,

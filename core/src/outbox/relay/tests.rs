@@ -137,12 +137,19 @@ impl Shop {
         let subscription = Subscription::durable(store.clone(), store.clone(), RELAY, reading)
             .owned(store.clone(), "me", Arc::new(clock.clone()))
             .kept_by(background.clone());
+        let reader = OutboxReader::new(
+            store.clone(),
+            store.clone(),
+            "me",
+            Arc::new(clock.clone()),
+            background.clone(),
+        );
         let mut relay = Relay::new(subscription, broker, store.clone(), options);
         let relay = wait(async move {
             relay.open().await.unwrap();
             relay
         })
-        .start(&background);
+        .start(reader, &background);
         Self {
             clock,
             store,
