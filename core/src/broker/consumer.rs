@@ -255,7 +255,7 @@ impl Incoming {
     /// leaves its queue.
     pub fn done(self, result: Option<Bytes>) {
         let reply = self.reply(|| succeeded(result.clone()));
-        self.finish(reply, Some(result));
+        self.finish(reply, Ended::Handled(result));
     }
 
     /// Handled, but its result cannot be sent: whoever waits for it is told why, as a failure.
@@ -266,7 +266,7 @@ impl Incoming {
             message: error.message,
             trace: error.trace,
         });
-        self.finish(reply, Some(None));
+        self.finish(reply, Ended::Handled(None));
     }
 
     /// Refused: the message is done with, and whoever asked is told.
@@ -275,7 +275,7 @@ impl Incoming {
             reason: reason.to_owned(),
             data,
         });
-        self.finish(reply, None);
+        self.finish(reply, Ended::Refused);
     }
 
     /// To come again after `after`, as `delivery` decided.
@@ -314,8 +314,8 @@ impl Incoming {
         self.raw.wants_reply.then(|| reply().encode(self.id()))
     }
 
-    /// Done with; `handled` is the result to record, if it was handled.
-    fn finish(self, reply: Option<Bytes>, handled: Option<Option<Bytes>>) {
+    /// Done with, as it `ended`.
+    fn finish(self, reply: Option<Bytes>, ended: Ended) {
         let message = self.id();
         let Self {
             raw,
@@ -327,11 +327,22 @@ impl Incoming {
             ..
         } = self;
         let store = desk.handled.clone().filter(|_| spec.inbox && !claimed);
-        let record = handled
-            .zip(store)
-            .map(|(result, store)| (store, spec.address.handler.clone(), message, result));
+        let record = match (ended, store) {
+            (Ended::Handled(result), Some(store)) => {
+                Some((store, spec.address.handler.clone(), message, result))
+            }
+            _ => None,
+        };
         settle_done(&desk, &raw, receipt, reply, record);
     }
+}
+
+/// How a handler ended with a message that is done with.
+enum Ended {
+    /// With this result: that is recorded for a handler with an inbox.
+    Handled(Option<Bytes>),
+    /// It refused it.
+    Refused,
 }
 
 /// What to record of a message: where, the handler, the message and the result.

@@ -93,10 +93,16 @@ impl OutboxReader {
     /// Waits until there is a message. The lease is let go of after a while without one: who waits writes nothing.
     async fn idle(&mut self) -> Result<(), StoreError> {
         if self.ownership.token().is_some() {
-            let news = self.store.wait_for_messages(None);
-            match select(news, pin!(self.ownership.until_renewal())).await {
-                Either::Left((news, _)) => return news,
-                Either::Right(_) => self.ownership.release().await?,
+            let news = {
+                let news = self.store.wait_for_messages(None);
+                match select(news, pin!(self.ownership.until_renewal())).await {
+                    Either::Left((news, _)) => Some(news),
+                    Either::Right(_) => None,
+                }
+            };
+            match news {
+                Some(news) => return news,
+                None => self.ownership.release().await?,
             }
         }
         self.store.wait_for_messages(None).await
@@ -105,12 +111,17 @@ impl OutboxReader {
     async fn read(&mut self) -> Result<Vec<OutboxRow>, StoreError> {
         let room = IN_HAND - self.in_hand.len().min(IN_HAND);
         let mut after = None;
-        while room > 0 {
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
             let page = self
                 .store
                 .pending(after, self.in_hand.len() + WINDOW)
                 .await?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else {
+                return Ok(page);
+            };
             after = Some(last.serial);
             let mut rows = page;
             rows.retain(|row| !self.in_hand.contains(&row.serial));
@@ -120,7 +131,6 @@ impl OutboxReader {
                 return Ok(rows);
             }
         }
-        Ok(Vec::new())
     }
 
     /// These messages are done with: takes them out.

@@ -71,7 +71,7 @@ impl Ownership {
     }
 
     /// Steps back when `ear` hears of it.
-    pub(crate) fn step_back_on(&mut self, ear: Ear) {
+    pub(super) fn step_back_on(&mut self, ear: Ear) {
         self.ear = Some(ear);
     }
 
