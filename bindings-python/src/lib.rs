@@ -13,6 +13,7 @@ mod errors;
 mod fastcall;
 mod metadata;
 mod payload;
+mod projection;
 mod recorded;
 mod registry;
 mod retry;
@@ -22,6 +23,7 @@ mod store;
 mod subscription;
 mod time;
 mod wire;
+mod work;
 
 /// `orkestra._orkestra`, private to the package.
 #[pymodule]
@@ -33,6 +35,9 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dead_letters::DeadLetter>()?;
     module.add_class::<envelope::EventEnvelope>()?;
     module.add_class::<metadata::Metadata>()?;
+    module.add_class::<projection::PyProjection>()?;
+    module.add_class::<projection::PyViewCheckpoint>()?;
+    module.add_class::<projection::PyViewSwitch>()?;
     module.add_class::<recorded::Page>()?;
     module.add_class::<recorded::Records>()?;
     module.add_class::<store::Log>()?;
@@ -50,10 +55,12 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<time::ManualIds>()?;
     module.add_class::<time::PyClock>()?;
     module.add_class::<time::PyIds>()?;
+    module.add_class::<work::PyWork>()?;
     module.add_function(wrap_pyfunction!(cli::run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(convert::seconds, module)?)?;
     module.add_function(wrap_pyfunction!(metadata::metadata_from_dict, module)?)?;
     module.add_function(wrap_pyfunction!(payload::encode_payload, module)?)?;
+    module.add_function(wrap_pyfunction!(projection::view_texts, module)?)?;
     module.add_function(wrap_pyfunction!(recorded::lane_of, module)?)?;
     module.add_function(wrap_pyfunction!(recorded::put_recorded_stamp, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::either, module)?)?;

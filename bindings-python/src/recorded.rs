@@ -8,6 +8,7 @@ use std::sync::{
 use orkestra::{aggregate::recorded_prefix, ports};
 use parking_lot::Mutex;
 use pyo3::{
+    exceptions::PyIndexError,
     prelude::*,
     types::{PyBytes, PyString},
 };
@@ -160,6 +161,14 @@ impl Page {
             page: slf,
             next: AtomicUsize::new(0),
         }
+    }
+
+    /// The recorded event at `index`.
+    fn record(&self, index: usize) -> PyResult<RecordedEvent> {
+        self.events
+            .get(index)
+            .map(|event| RecordedEvent::new(event.clone(), Arc::clone(&self.registry)))
+            .ok_or_else(|| PyIndexError::new_err(index))
     }
 
     /// The typed events of the first `count`.

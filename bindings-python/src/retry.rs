@@ -61,9 +61,9 @@ impl PyRetryPolicy {
 }
 
 /// An error and its causes: type, message, trace.
-type Errors = Vec<(String, String, String)>;
+pub(crate) type Errors = Vec<(String, String, String)>;
 
-fn records(errors: Errors) -> Vec<ErrorRecord> {
+pub(crate) fn records(errors: Errors) -> Vec<ErrorRecord> {
     errors
         .into_iter()
         .map(|(error_type, message, trace)| ErrorRecord {

@@ -8,7 +8,7 @@ use futures_util::{
     lock::Mutex,
 };
 use orkestra::{
-    Plan as CorePlan, Services as CoreServices, Settings,
+    Backend, Plan as CorePlan, Services as CoreServices, Settings,
     broker::Broker,
     message::PayloadLimits,
     outbox::RelayOptions,
@@ -76,6 +76,21 @@ impl Plan {
     #[getter]
     fn has_broker(&self) -> bool {
         self.0.has_broker()
+    }
+
+    /// The files of SQLite stores, which nothing else may open.
+    #[getter]
+    fn sqlite_files(&self) -> Vec<String> {
+        [Some(&self.0.store), self.0.state.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|backend| {
+                let Backend::Sqlite(path) = backend else {
+                    return None;
+                };
+                Some(path.display().to_string())
+            })
+            .collect()
     }
 
     /// Whether nothing of the app outlives its process.
@@ -388,6 +403,21 @@ impl Services {
         Op::value(async move {
             let found = checkpoints.load(name).await?;
             Ok(found.and_then(|c| c.position).map(|p| p.0))
+        })
+    }
+
+    /// How far a projection is: position, head, lag, and the position of a rebuild.
+    fn projection_state(&self, name: String) -> Op {
+        let core = self.core.clone();
+        Op::value(async move {
+            let state = core.projection_state(&name).await?;
+            let at = |position: Option<Position>| position.map(|p| p.0);
+            Ok((
+                at(state.position),
+                at(state.head),
+                state.lag,
+                at(state.rebuild),
+            ))
         })
     }
 

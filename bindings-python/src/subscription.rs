@@ -19,7 +19,7 @@ pub(crate) struct Reader {
     registry: Arc<registry::Inner>,
 }
 
-fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
     if let Ok(text) = value.cast::<PyString>() {
         return match &*text.to_string_lossy() {
             "origin" => Ok(Start::Origin),

@@ -33,6 +33,9 @@ class Database:
         with psycopg.connect(server, autocommit=True) as connection:
             statement = f'CREATE DATABASE "{self.name}" TEMPLATE template0'
             connection.execute(statement.encode())
+            # The tests' user has the name of our schema, which would come first.
+            public = f'ALTER DATABASE "{self.name}" SET search_path = public'
+            connection.execute(public.encode())
         self.url = urlsplit(server)._replace(path=f"/{self.name}").geturl()
 
     def drop(self) -> None:

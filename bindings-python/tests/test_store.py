@@ -488,7 +488,10 @@ async def test_bad_input_a_database_from_the_future(tmp_path: Path) -> None:
     }
     (table, names), *_ = columns.items()
     column = next(c for c in names if "version" in c)
-    connection.execute(f"update {table} set {column} = 999")
+    connection.execute(
+        f"update {table} set {column} = 999 "
+        f"where {column} = (select max({column}) from {table})"
+    )
     connection.commit()
     connection.close()
     with pytest.raises(NewerSchemaError) as refused:

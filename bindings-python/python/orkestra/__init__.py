@@ -25,12 +25,14 @@ from orkestra._orkestra import (
 )
 from orkestra.aggregate import Aggregate, AggregateAnswer, Executed
 from orkestra.app import Orkestra
+from orkestra.checkpoint import Checkpoint
 from orkestra.dead_letters import DeadLetterPage, DeadLetters
 from orkestra.envelopes import CommandEnvelope
 from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
 from orkestra.health import Health
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
+from orkestra.projections import Progress, Projection, ProjectionState
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store
 from orkestra.subscriptions import Batch, Subscription
@@ -41,6 +43,7 @@ __all__ = [
     "Appended",
     "Batch",
     "Call",
+    "Checkpoint",
     "Command",
     "CommandEnvelope",
     "DeadLetter",
@@ -53,6 +56,9 @@ __all__ = [
     "Health",
     "Metadata",
     "Orkestra",
+    "Progress",
+    "Projection",
+    "ProjectionState",
     "RawEvent",
     "RecordedEvent",
     "Reject",

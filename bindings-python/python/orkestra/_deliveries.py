@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orkestra import _orkestra
 from orkestra._bus import Bus, logger
-from orkestra._failures import records, text
+from orkestra._failures import invalid_handler, records, text
 from orkestra.envelopes import CommandEnvelope
 from orkestra.errors import (
     ClosedError,
@@ -16,7 +16,6 @@ from orkestra.errors import (
     StoreClosedError,
     SubscriptionStoppedError,
 )
-from orkestra.handlers import invalid_handler
 from orkestra.messages import RawEvent
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from orkestra.errors import RejectedError
+from orkestra.errors import InvalidHandlerError, RejectedError
 
 if TYPE_CHECKING:
     from orkestra.retry import Reject
@@ -36,6 +36,22 @@ def records(error: BaseException) -> list[tuple[str, str, str]]:
     return found
 
 
+def also_known_as(error: BaseException) -> list[str]:
+    """What databases call the error and its causes: SQLSTATEs, names of SQLite."""
+    names: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(names) < 16:
+        for attribute in ("sqlstate", "sqlite_errorname"):
+            name = getattr(current, attribute, None)
+            if isinstance(name, str) and name not in names:
+                names.append(name)
+        if text(current) == "database is locked":
+            # Its name is known from Python 3.11 on.
+            names.append("SQLITE_BUSY")
+        current = current.__cause__ or current.__context__
+    return names
+
+
 def text(error: BaseException) -> str:
     """The error as text, whatever its ``__str__`` does."""
     try:
@@ -48,3 +64,9 @@ def rejected(reject: Reject) -> RejectedError:
     """What the caller gets for a refusal."""
     details = {"reason": reject.reason, "data": reject.data}
     return RejectedError(f"rejected: {reject.reason}", details)
+
+
+def invalid_handler(handler: str, reason: str) -> InvalidHandlerError:
+    """The error for a declaration that cannot be used."""
+    details = {"handler": handler, "reason": reason}
+    return InvalidHandlerError(f"handler {handler}: {reason}", details)

@@ -14,8 +14,10 @@ from orkestra import _orkestra
 from orkestra._bus import Entry, logger
 from orkestra._consuming import Tasks, Threads, consume
 from orkestra._deliveries import Deliveries
-from orkestra._failures import rejected
+from orkestra._failures import invalid_handler, rejected
 from orkestra._orkestra import Clock, Ids, Route
+from orkestra._projecting import Projector
+from orkestra._rebuilding import Rebuild
 from orkestra._running import run
 from orkestra._settings import setting
 from orkestra._times import to_seconds
@@ -24,12 +26,15 @@ from orkestra.dead_letters import DeadLetter, DeadLetters
 from orkestra.errors import (
     AlreadyStartedError,
     ClosedError,
+    DuplicateHandlerNameError,
     ForkedError,
     NotCaughtUpError,
+    UnknownProjectionError,
 )
-from orkestra.handlers import Handlers, Registrar, Registration, invalid_handler
+from orkestra.handlers import Handlers, Registrar, Registration
 from orkestra.health import Health, health_of
 from orkestra.messages import Command, Message, id_of
+from orkestra.projections import Projection, ProjectionState
 from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import Store
 from orkestra.subscriptions import LogFollower, Subscription
@@ -141,6 +146,8 @@ class Orkestra(Deliveries, Registrar):
         self._aggregates: dict[type[Aggregate[Any]], AggregateHost] = {}
         self._listeners: list[Callable[[DeadLetter], Any]] = []
         self._followers: list[LogFollower] = []
+        self._projections: dict[str, Projection] = {}
+        self._projectors: list[Projector] = []
         self._crews: list[Tasks | Threads] = []
         self._home: asyncio.AbstractEventLoop | None = None
         self._set_up_bus(threads)
@@ -152,11 +159,30 @@ class Orkestra(Deliveries, Registrar):
     def _register(self, registration: Registration) -> None:
         self._add_route(registration)
 
-    def _add_route(self, registration: Registration, *, anywhere: bool = False) -> None:
+    def _register_projection(self, projection: Projection) -> None:
+        name = projection.name
+        self._must_be_new(f"projection {name}")
+        if name in self._projections or any(
+            route.info.short_name == name for route in self._routes.values()
+        ):
+            message = f"two handlers have the name {name}"
+            raise DuplicateHandlerNameError(message, {"handler": name})
+        self.add_types(*projection._events)
+        self._projections[name] = projection
+
+    def _projection_name(self, name: str) -> str:
+        return f"{self._registry.app}.{name}"
+
+    def _must_be_new(self, what: str) -> None:
         if self._status != "new":
-            what = registration.label
             message = f"the app {self.name} has been started: register {what} before"
             raise AlreadyStartedError(message, {"app": self.name, "what": what})
+
+    def _add_route(self, registration: Registration, *, anywhere: bool = False) -> None:
+        self._must_be_new(registration.label)
+        if registration.name in self._projections:
+            message = f"two handlers have the name {registration.name}"
+            raise DuplicateHandlerNameError(message, {"handler": registration.name})
         if registration.kind == "event" and not (
             registration.classes or registration.topics
         ):
@@ -197,6 +223,8 @@ class Orkestra(Deliveries, Registrar):
         """Takes over a group of handlers."""
         for registration in handlers:
             self._register(registration)
+        for projection in handlers._projections:
+            self._register_projection(projection)
         return self
 
     def add_types(self, *classes: type[Message]) -> Self:
@@ -311,6 +339,10 @@ class Orkestra(Deliveries, Registrar):
                 await self._start_consuming()
             else:
                 await self._start_following()
+            for projection in self._projections.values():
+                projector = Projector(self, projection)
+                self._projectors.append(projector)
+                await projector.start()
         except BaseException:
             await self._stop_taking()
             if self._status == "running":
@@ -386,10 +418,12 @@ class Orkestra(Deliveries, Registrar):
     async def _stop_taking(self) -> None:
         """Takes nothing more, and finishes what is in hand."""
         followers, self._followers = self._followers, []
+        projectors, self._projectors = self._projectors, []
         crews, self._crews = self._crews, []
         if crews and self._services is not None:
             await self._services.pause()
-        stops = [taker.stop(self._close_timeout) for taker in (*followers, *crews)]
+        takers = (*followers, *projectors, *crews)
+        stops = [taker.stop(self._close_timeout) for taker in takers]
         await asyncio.gather(*stops)
 
     async def _drain(self) -> None:
@@ -561,10 +595,70 @@ class Orkestra(Deliveries, Registrar):
             batch_size=batch_size,
         )
 
+    def rebuild(self, name: str, *, resume: bool = False) -> Rebuild:
+        """Builds a projection's view anew, beside the live one, and switches to it.
+
+            async for progress in app.rebuild("board"):
+                print(progress.position, "of", progress.head)
+
+        The projection's function gets the log from the origin, with
+        ``checkpoint.suffix`` ``_rebuild``. When it has caught up, the live view waits
+        for what came in meanwhile and for the switch, wherever it runs. Awaiting the
+        result runs it to its end without telling of progress.
+
+        Args:
+            name: The projection.
+            resume: Whether it goes on where a rebuild that did not come to its end
+                stopped. The projection's function must not have changed since.
+
+        Raises:
+            UnknownProjectionError: There is no projection of that name.
+            NoSwitchError: It has no switch function.
+            RebuildRunningError: It is being rebuilt already, here or elsewhere.
+            SubscriptionStoppedError: It cannot handle an event and wants to stop.
+        """
+        projection = self._projections.get(name)
+        if projection is None:
+            message = f"there is no projection {name}"
+            raise UnknownProjectionError(message, {"name": name})
+        return Rebuild(self, projection, resume=resume)
+
+    def projections(self) -> Call[list[ProjectionState]]:
+        """How far each projection is, in whichever process it runs."""
+        return _orkestra.wrap_coroutine(
+            self, "projections", self._projection_states(), False
+        )
+
+    async def _projection_states(self) -> list[ProjectionState]:
+        services = self._services_or_refuse()
+        projectors = {p.projection.name: p for p in self._projectors}
+        states = []
+        for name in self._projections:
+            full = self._projection_name(name)
+            position, head, lag, rebuild = await services.projection_state(full)
+            here = projectors.get(name)
+            stopped = None if here is None else here.stopped
+            state = ProjectionState(
+                name=name,
+                position=position,
+                head=head,
+                lag=lag,
+                running=here is not None and here.running,
+                replaying=here is not None and here.replaying,
+                rebuilding=rebuild is not None,
+                stopped=None if stopped is None else str(stopped),
+            )
+            states.append(state)
+        return states
+
     def caught_up(
         self, name: str, position: int, *, timeout: float | timedelta = 30.0
     ) -> Call[None]:
-        """Waits until an event handler or a subscription has finished `position`.
+        """Waits until a projection, an event handler or a subscription is that far.
+
+        What it waits for is that everything up to `position` is handled; of a
+        projection, that its transaction is committed: then what a command appended
+        (``Executed.position``) can be read in the view.
 
         With a broker, event handlers have no place in the log: this is for
         subscriptions then, and for ``"orkestra.relay"``, which publishes the log.
@@ -584,9 +678,12 @@ class Orkestra(Deliveries, Registrar):
         full = next(
             (r.name for r in self._routes.values() if r.info.short_name == name), name
         )
-        for follower in self._followers:
-            if follower.name == full and follower.stopped is not None:
-                raise follower.stopped
+        if name in self._projections:
+            full = self._projection_name(name)
+        stopped = {f.name: f.stopped for f in self._followers}
+        stopped |= {p.name: p.stopped for p in self._projectors}
+        if (reason := stopped.get(full)) is not None:
+            raise reason
         services = self._services_or_refuse()
         if not await services.wait_for_checkpoint(full, position, self._clock, seconds):
             message = (

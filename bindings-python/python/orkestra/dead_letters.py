@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
 from orkestra._bus import logger
+from orkestra._failures import invalid_handler
 from orkestra._orkestra import DeadLetter
 from orkestra.errors import OrkestraError, TopologyMissingError
-from orkestra.handlers import invalid_handler
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

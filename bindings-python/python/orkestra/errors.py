@@ -500,7 +500,7 @@ class NewerSchemaError(StoreError):
 
 
 class AccessDeniedError(StoreError):
-    """The server refuses the user: a wrong password, no such user, or no entry for it."""
+    """The server refuses the user: a wrong password, or there is no such user."""
 
     code = "ORK_STORE_ACCESS_DENIED"
     store: str

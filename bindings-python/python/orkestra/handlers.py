@@ -8,10 +8,12 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from orkestra._failures import invalid_handler
 from orkestra._orkestra import Metadata
 from orkestra._times import to_seconds
-from orkestra.errors import InvalidHandlerError, WrongKindError
+from orkestra.errors import WrongKindError
 from orkestra.messages import Command, Event, RawEvent
+from orkestra.projections import Projection, ProjectionRegistrar
 from orkestra.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Registration:
     label: str
 
 
-class Registrar:
+class Registrar(ProjectionRegistrar):
     """Declares handlers: what an app and a group of handlers have in common."""
 
     def _register(self, registration: Registration) -> None:
@@ -211,6 +213,10 @@ class Handlers(Registrar):
 
     def __init__(self) -> None:
         self._registrations: list[Registration] = []
+        self._projections: list[Projection] = []
+
+    def _register_projection(self, projection: Projection) -> None:
+        self._projections.append(projection)
 
     def _register(self, registration: Registration) -> None:
         self._registrations.append(registration)
@@ -220,14 +226,10 @@ class Handlers(Registrar):
         return iter(self._registrations)
 
     def __repr__(self) -> str:
-        names = ", ".join(registration.label for registration in self)
+        labels = [registration.label for registration in self]
+        labels += [projection.name for projection in self._projections]
+        names = ", ".join(labels)
         return f"Handlers({names})"
-
-
-def invalid_handler(handler: str, reason: str) -> InvalidHandlerError:
-    """The error for a declaration that cannot be used."""
-    details = {"handler": handler, "reason": reason}
-    return InvalidHandlerError(f"handler {handler}: {reason}", details)
 
 
 def _check_class(found: object, base: type[Any], expected: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orkestra.errors import OrkestraError
 
 if TYPE_CHECKING:
     from orkestra.app import Orkestra
+    from orkestra.projections import ProjectionState
 
 __all__ = ["Health"]
 
@@ -26,6 +27,7 @@ class Health:
         head: The position of the last event in the store.
         readers: The event handlers' readers of the log: name, position, running and
             why it stopped.
+        projections: The projections, see ``ProjectionState``.
         dead_letters: Dead letters that wait for somebody.
         bus: With a broker: whether it is connected, why it is blocked, its error, and
             of each consumer its handler, queue, whether it is consuming, its error.
@@ -40,6 +42,7 @@ class Health:
     head: int | None
     readers: list[dict[str, Any]]
     dead_letters: int
+    projections: list[ProjectionState] = field(default_factory=list)
     bus: dict[str, Any] | None = None
     relay: dict[str, Any] | None = None
 
@@ -49,6 +52,7 @@ async def health_of(app: Orkestra) -> Health:
     head, dead, error = None, 0, None
     bus: dict[str, Any] | None = None
     relay: dict[str, Any] | None = None
+    projections: list[ProjectionState] = []
     try:
         services = app._services_or_refuse()
         bus = services.bus_health()
@@ -56,6 +60,7 @@ async def health_of(app: Orkestra) -> Health:
         if published is not None:
             relay = {"position": published[0], "error": published[1]}
         head = await services.head()
+        projections = await app._projection_states()
         _, dead = await services.list_dead_letters(
             handler=None,
             topic=None,
@@ -70,6 +75,7 @@ async def health_of(app: Orkestra) -> Health:
         error = str(failure)
     readers = [follower.state for follower in app._followers]
     running = app._status == "running" and all(r["running"] for r in readers)
+    running = running and all(p.running for p in projections)
     if bus is not None:
         running = running and all(c["consuming"] for c in bus["consumers"])
     return Health(
@@ -80,6 +86,7 @@ async def health_of(app: Orkestra) -> Health:
         head=head,
         readers=readers,
         dead_letters=dead,
+        projections=projections,
         bus=bus,
         relay=relay,
     )

@@ -108,7 +108,8 @@ impl Ear {
 
     /// Ends when something changes in this process.
     pub(super) async fn changed(&mut self) {
-        if self.here.changed().await.is_err() {
+        // On a copy, as `pricked` has to see it still.
+        if self.here.clone().changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
