@@ -9,6 +9,9 @@ const BATCH = 1000;
 const PER_STREAM = 100;
 const EVENTS = { emmett: 10_000, orkestra: 100_000 };
 
+const UPSERT = `INSERT INTO board SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+  ON CONFLICT (stream) DO UPDATE
+  SET events = board.events + excluded.events, quantity = board.quantity + excluded.quantity`;
 const CREATE = `CREATE TABLE board (stream text PRIMARY KEY, events bigint NOT NULL, quantity bigint NOT NULL)`;
 
 async function emmett() {
@@ -48,6 +51,51 @@ async function emmett() {
   return EVENTS.emmett / seconds;
 }
 
+async function orkestra() {
+  const { default: pg } = await import("pg");
+  const { OrderPlaced, makeApp } = await import("./_ours.mjs");
+  const count = EVENTS.orkestra;
+  const writer = makeApp({ store: process.env.BENCH_POSTGRES });
+  writer.addTypes(OrderPlaced);
+  await writer.start();
+  await fill(count, OrderPlaced, (stream, events) => writer.store.append(stream, events));
+  const head = await writer.store.head();
+  await writer.close();
+  const view = new pg.Client({ connectionString: process.env.BENCH_POSTGRES });
+  await view.connect();
+  await view.query(CREATE);
+  const app = makeApp({ store: process.env.BENCH_POSTGRES });
+  let start;
+  const project = async (events, checkpoint) => {
+    const rows = new Map();
+    for (const { stream, event } of events) {
+      const row = rows.get(stream) ?? { events: 0, quantity: 0 };
+      row.events++;
+      row.quantity += event.quantity;
+      rows.set(stream, row);
+    }
+    const values = [...rows.values()];
+    await view.query("BEGIN");
+    await view.query({
+      name: "upsert",
+      text: UPSERT,
+      values: [[...rows.keys()], values.map((r) => r.events), values.map((r) => r.quantity)],
+    });
+    await checkpoint.save(view);
+    await view.query("COMMIT");
+    // What comes before the second batch is starting.
+    start ??= performance.now();
+  };
+  app.projection("board", project, { events: [OrderPlaced], batchSize: BATCH });
+  await app.start();
+  await app.caughtUp("board", head);
+  const seconds = (performance.now() - start) / 1000;
+  await app.close();
+  await check(view, count);
+  await view.end();
+  return (count - BATCH) / seconds;
+}
+
 /** Appends `count` events of `make` to streams of 100. */
 async function fill(count, make, append) {
   for (let stream = 0; stream < count / PER_STREAM; stream++) {
@@ -62,5 +110,5 @@ async function check(pool, count) {
   if (rows[0].events !== count) throw new Error(`the view has ${rows[0].events} events`);
 }
 
-const sides = { emmett };
+const sides = { emmett, orkestra };
 emit(await sides[process.argv[2]](), "events/s");
