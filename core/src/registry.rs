@@ -284,6 +284,71 @@ impl Registry {
         self.add_handler(name, MessageKind::Event, patterns, spec.options)
     }
 
+    /// Registers a projection of these types and topics, and returns its full name and all that it wants.
+    ///
+    /// Its name is in the same space as those of event handlers; names that end in `_rebuild`, `_switch` or `_history` are taken.
+    ///
+    /// # Errors
+    /// As [`Registry::add_event_handler`].
+    pub fn add_projection(
+        &mut self,
+        name: &str,
+        types: &[TypeIndex],
+        patterns: Vec<Pattern>,
+    ) -> Result<(String, Vec<Pattern>), BusError> {
+        let refuse = |reason: String| {
+            Err(BusError::InvalidHandler {
+                handler: name.chars().take(100).collect(),
+                reason,
+            })
+        };
+        for taken in ["_rebuild", "_switch", "_history"] {
+            if name.ends_with(taken) {
+                return refuse(format!("a projection's name does not end in {taken}"));
+            }
+        }
+        let mut all = Vec::new();
+        for index in types {
+            all.extend(pattern_of(&self.checked(*index, MessageKind::Event)?.topic));
+        }
+        all.extend(patterns);
+        if all.is_empty() {
+            return refuse("it names no event type and no topic".into());
+        }
+        self.check_name(name)?;
+        self.handler_names.insert(name.to_owned());
+        Ok((format!("{}.{name}", self.app), all))
+    }
+
+    /// Whether a handler may have that name.
+    fn check_name(&self, name: &str) -> Result<(), BusError> {
+        let refuse = |reason: String| {
+            Err(BusError::InvalidHandler {
+                handler: name.chars().take(100).collect(),
+                reason,
+            })
+        };
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '#' | '*');
+        if name.is_empty() || name.len() > 150 {
+            return refuse("a handler's name has 1 to 150 characters".into());
+        }
+        if let Some(c) = name.chars().find(|c| !plain(*c)) {
+            return refuse(format!("its name has the character `{}`", c.escape_debug()));
+        }
+        let full_name = format!("{}.{name}", self.app);
+        if [RELAY, OUTBOX].contains(&&*full_name) {
+            return refuse(format!(
+                "{full_name} is the name of what publishes the log or the outbox"
+            ));
+        }
+        if self.handler_names.contains(name) {
+            return Err(BusError::DuplicateHandlerName {
+                handler: name.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     fn checked(&self, index: TypeIndex, kind: MessageKind) -> Result<&TypeInfo, BusError> {
         let info = &self.types[index.0];
         if info.spec.kind == kind {
@@ -311,13 +376,6 @@ impl Registry {
                 reason,
             })
         };
-        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '#' | '*');
-        if name.is_empty() || name.len() > 150 {
-            return refuse("a handler's name has 1 to 150 characters".into());
-        }
-        if let Some(c) = name.chars().find(|c| !plain(*c)) {
-            return refuse(format!("its name has the character `{}`", c.escape_debug()));
-        }
         if options.concurrency == Some(0) {
             return refuse("concurrency: expected at least 1, found 0".into());
         }
@@ -330,15 +388,9 @@ impl Registry {
         if let Err(error) = options.policy.check() {
             return refuse(error.to_string());
         }
+        self.check_name(&name)?;
+        self.handler_names.insert(name.clone());
         let full_name = format!("{}.{name}", self.app);
-        if [RELAY, OUTBOX].contains(&&*full_name) {
-            return refuse(format!(
-                "{full_name} is the name of what publishes the log or the outbox"
-            ));
-        }
-        if !self.handler_names.insert(name.clone()) {
-            return Err(BusError::DuplicateHandlerName { handler: name });
-        }
         let index = HandlerIndex(self.handlers.len());
         self.handlers.push(HandlerInfo {
             full_name,

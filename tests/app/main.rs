@@ -8,6 +8,7 @@ mod bus;
 mod dead_letters;
 mod log;
 mod outbox;
+mod projections;
 mod remote;
 mod shop;
 mod subscriptions;

@@ -156,6 +156,11 @@ impl Store {
         self.folder.is_some()
     }
 
+    /// The store's file; `None` in memory.
+    pub(crate) fn file(&self) -> Option<std::path::PathBuf> {
+        Some(self.folder.as_ref()?.path().join("shop.db"))
+    }
+
     /// A connection to the file beside the app's own, to put something in its way; `None` in memory.
     pub(crate) fn by_hand(&self) -> Option<rusqlite::Connection> {
         let folder = self.folder.as_ref()?;

@@ -45,7 +45,8 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Call {
-    call: String,
+    #[serde(rename = "call")]
+    name: String,
     arguments: Value,
     /// `null` is a result too.
     #[serde(default, deserialize_with = "given")]
@@ -139,7 +140,7 @@ impl Run<'_> {
         })
     }
 
-    fn filter(&self, a: &Value) -> TypeFilter {
+    fn filter(a: &Value) -> TypeFilter {
         let Some(topics) = a["topics"].as_array() else {
             return TypeFilter::default();
         };
@@ -199,7 +200,7 @@ impl Run<'_> {
             }
             "read_all" => {
                 let mut read =
-                    ReadAll::after(position(&self.value(&a["after"]))).types(self.filter(a));
+                    ReadAll::after(position(&self.value(&a["after"]))).types(Self::filter(a));
                 read.stream_prefix = a["stream_prefix"].as_str().map(str::to_owned);
                 let events = all_events(store, read, a["limit"].as_u64());
                 self.shown(&events.try_collect::<Vec<_>>().await?)
@@ -254,7 +255,7 @@ impl Run<'_> {
             let size = a["batch_size"]
                 .as_u64()
                 .map_or(0, |n| n.try_into().unwrap());
-            let mut options = SubscriptionOptions::new(start, self.filter(a)).batch_size(size);
+            let mut options = SubscriptionOptions::new(start, Self::filter(a)).batch_size(size);
             options.stream_prefix = a["stream_prefix"].as_str().map(str::to_owned);
             let mut reader = self.app.subscribe(a["name"].as_str(), options)?;
             reader.open().await?;
@@ -344,8 +345,8 @@ async fn run(case: &Case, file: &File, place: Place) {
         app,
     };
     for (n, call) in case.calls.iter().enumerate() {
-        let at = format!("{} call {n} {}", case.id, call.call);
-        let found = run.call(&call.call, &call.arguments).await;
+        let at = format!("{} call {n} {}", case.id, call.name);
+        let found = run.call(&call.name, &call.arguments).await;
         match (&call.error, found) {
             (None, Ok(found)) => {
                 if let Some(wanted) = &call.result {

@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 
 use super::{
     Aggregate, AggregateAnswer, Command, CommandSet, Context, EventSet, HandlerError, Inner,
-    Listener, Middleware, Orkestra, Registered, Settings, consume,
+    Listener, Middleware, Orkestra, ReadModel, Registered, Settings, consume,
     handler::{BoxFuture, Check, EncodeAnswer, Erased, Inbound, encode_answer, erase_event},
     log::LogReader,
+    projections::{self, Kept},
     services::Plan,
     spec_of,
     traced::Traced,
@@ -24,6 +25,7 @@ use crate::{
     clock::{Clock, IdSource},
     message::{Event as EventData, MessageKind, PayloadLimits},
     ports::DeadLetter,
+    projection::ProjectionOptions,
     registry::{HandlerIndex, HandlerOptions, HandlerSpec, Registry, TypeSpec},
     retry::RetryPolicy,
     subscription::{Poison, Start},
@@ -65,6 +67,7 @@ pub struct Builder {
     around_handle: Vec<Arc<dyn Middleware>>,
     on_dead_letter: Vec<Listener>,
     aggregates: HashMap<&'static str, Arc<dyn Any + Send + Sync>>,
+    projections: Vec<ReadModel>,
     encoders: HashMap<String, Encode>,
 }
 
@@ -86,6 +89,7 @@ impl Builder {
             around_handle: Vec::new(),
             on_dead_letter: Vec::new(),
             aggregates: HashMap::new(),
+            projections: Vec::new(),
             encoders: HashMap::new(),
         }
     }
@@ -285,6 +289,12 @@ impl Builder {
         self
     }
 
+    /// A projection: its live view is kept from the start on, by one of the processes that have it.
+    pub fn projection(mut self, model: ReadModel) -> Self {
+        self.projections.push(model);
+        self
+    }
+
     /// The retry policy of the handler registered last.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         if let Some(last) = self.pending.last_mut() {
@@ -456,6 +466,33 @@ impl Builder {
                 },
             );
         }
+        let mut projections = Vec::new();
+        for mut model in self.projections {
+            let mut types = Vec::new();
+            for spec in std::mem::take(&mut model.types) {
+                types.push(registry.add_type(spec)?);
+            }
+            let patterns = model
+                .patterns
+                .iter()
+                .map(|p| Pattern::new(p))
+                .collect::<Result<Vec<_>, _>>()?;
+            model.policy.check()?;
+            let (full_name, patterns) = registry.add_projection(&model.name, &types, patterns)?;
+            projections.push((full_name, patterns, model));
+        }
+        let projections = projections
+            .into_iter()
+            .map(|(full_name, patterns, model)| {
+                let mut options = ProjectionOptions::new(registry.filter(&patterns));
+                options.stream_prefix.clone_from(&model.stream_prefix);
+                options.start = model.start;
+                options.batch_size = model.batch_size;
+                options.poison = model.poison;
+                options.retry = model.policy.clone();
+                Arc::new(Kept::new(full_name, model, options))
+            })
+            .collect();
         let plan = Plan::new(self.settings)?;
         let services = plan.open(registry.app())?;
         let app = Orkestra {
@@ -465,6 +502,7 @@ impl Builder {
                 handlers,
                 encoders: self.encoders,
                 aggregates: self.aggregates,
+                projections,
                 data_handlers,
                 plan,
                 store: Arc::new(Traced(Arc::clone(&services.events))),
@@ -485,6 +523,10 @@ impl Builder {
         } else {
             consume::start_local(&app);
             read_log(&app, readers).await
+        };
+        let started = match started {
+            Ok(()) => projections::start(&app).await,
+            failed => failed,
         };
         if let Err(error) = started {
             // Some are at work already.

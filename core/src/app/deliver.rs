@@ -238,7 +238,7 @@ impl Parcel {
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -12,6 +12,7 @@ use crate::{
     aggregate::AggregateError,
     message::{Event as EventData, MessageError},
     ports::{BusError, ErrorRecord, StoreError},
+    projection::ProjectionError,
     subscription::SubscriptionError,
 };
 
@@ -141,7 +142,7 @@ impl From<HandlerError> for crate::Error {
 }
 
 /// An error of ours that a handler passed on, as what it is.
-fn own(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<crate::Error> {
+pub(super) fn own(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<crate::Error> {
     macro_rules! first_of {
         ($($layer:ty),+) => {
             $(
@@ -158,6 +159,7 @@ fn own(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<crate:
         StoreError,
         AggregateError,
         SubscriptionError,
+        ProjectionError,
         AppError
     );
     None

@@ -5,6 +5,7 @@ use crate::{
     Error,
     outbox::RelayHealth,
     ports::{BusHealth, DeadLetterFilter, DeadLetterStatus, OutboxBacklog, Position},
+    projection::ProjectionState,
     subscription::SubscriptionError,
 };
 
@@ -24,8 +25,10 @@ pub struct Health {
     pub head: Option<Position>,
     /// Dead letters in the state store that wait for somebody.
     pub dead_letters: usize,
-    /// Subscriptions of event handlers that have stopped, and why.
+    /// Event handlers and projections that have stopped, and why.
     pub stopped: Vec<(String, SubscriptionError)>,
+    /// How far the projections are; empty where the store does not answer.
+    pub projections: Vec<ProjectionState>,
     /// The broker's connection and consumers; `None` without a broker.
     pub bus: Option<BusHealth>,
     /// What publishes the log and the outbox to the broker; `None` without a broker.
@@ -62,6 +65,7 @@ impl Orkestra {
             head,
             dead_letters,
             stopped,
+            projections: self.states().await.unwrap_or_default(),
             bus,
             relay,
             outbox,

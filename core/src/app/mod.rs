@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod builder;
+mod checkpoint;
 mod consume;
 mod context;
 mod dead_letters;
@@ -12,7 +13,9 @@ mod health;
 mod log;
 mod middleware;
 mod outbox;
+mod projections;
 mod publish;
+mod read_model;
 mod remote;
 mod services;
 mod traced;
@@ -36,6 +39,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 pub use aggregates::{Aggregate, AggregateAnswer, Execute, Outcome};
 pub use builder::Builder;
+pub use checkpoint::Checkpoint;
 pub use context::Context;
 pub use dead_letters::DeadLetters;
 pub use dispatch::{Dispatch, Sending, Sent};
@@ -43,7 +47,9 @@ pub use handler::{Answer, HandlerError, Reject, RetryAfter};
 pub use health::Health;
 pub use middleware::{Envelope, Middleware, MiddlewareFuture, Next};
 pub use outbox::{Enqueue, Outbox};
+pub use projections::Rebuild;
 pub use publish::{Publish, Published};
+pub use read_model::{ReadModel, Recorded};
 pub use services::{Backend, BusBackend, DEFAULT_STORE, Plan, Services, Settings};
 pub use typed::{
     Command, CommandSet, Event, EventSet, Message, decode, decode_event, encode, spec_of,
@@ -97,6 +103,7 @@ struct Inner {
     handlers: HashMap<HandlerIndex, Registered>,
     encoders: builder::Encoders,
     aggregates: HashMap<&'static str, Arc<dyn Any + Send + Sync>>,
+    projections: Vec<Arc<projections::Kept>>,
     /// Handlers that take events as data.
     data_handlers: HashSet<HandlerIndex>,
     plan: Plan,

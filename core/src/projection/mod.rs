@@ -27,9 +27,11 @@
 
 mod error;
 mod outage;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 mod reader;
 mod rebuild;
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 mod state;
 mod view;

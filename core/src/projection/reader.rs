@@ -228,6 +228,11 @@ impl Projection {
         &self.live
     }
 
+    /// Which of the two views.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// `""` for the live view, [`SUFFIX`] for a rebuild: what its tables have at their end.
     pub fn suffix(&self) -> &'static str {
         if self.mode.is_rebuild() { SUFFIX } else { "" }

@@ -17,6 +17,16 @@ pub struct ProjectionState {
     pub lag: u64,
     /// How far a rebuild is that has not come to its end, here or in another process, running or not.
     pub rebuild: Option<Position>,
+    /// Whether this process has it and reads, or waits for its turn. The host says so; so do the ones below.
+    pub running: bool,
+    /// Whether it is still reading what was in the log before its very first start.
+    pub replaying: bool,
+    /// Whether this process is rebuilding it.
+    pub rebuilding: bool,
+    /// Why it stopped, if it did.
+    pub stopped: Option<String>,
+    /// What its handler failed with the last time; `None` once a batch succeeds. It tries again by itself.
+    pub error: Option<String>,
 }
 
 /// How far the projection `name` is.
@@ -39,5 +49,10 @@ pub async fn state_of(
         head,
         lag: number(head).saturating_sub(number(position)),
         rebuild: rebuild.and_then(|checkpoint| checkpoint.position),
+        running: false,
+        replaying: false,
+        rebuilding: false,
+        stopped: None,
+        error: None,
     })
 }

@@ -181,6 +181,13 @@ impl Work {
         self.cannot(Poison::Skip, DeadLetterReason::NotRetryable);
     }
 
+    /// What is stored cannot be read as what the handler takes.
+    pub fn undecodable(&mut self, errors: Vec<ErrorRecord>, now: Timestamp) {
+        self.delivery.begin();
+        let _ = self.delivery.failed(&[], errors, now, 0.0);
+        self.cannot(self.poison, DeadLetterReason::Undecodable);
+    }
+
     /// The wait is over.
     pub fn waited(&mut self) {
         self.then = Then::Handle;

@@ -8,6 +8,8 @@ pub const COMMAND_HANDLE: &str = "orkestra.command.handle";
 pub const EVENT_PUBLISH: &str = "orkestra.event.publish";
 /// An event handler runs once.
 pub const EVENT_HANDLE: &str = "orkestra.event.handle";
+/// A batch of the log is handled by a projection once.
+pub const PROJECTION_BATCH: &str = "orkestra.projection.batch";
 /// A wait before another attempt.
 pub const RETRY: &str = "orkestra.retry";
 /// A message is handed to the broker and confirmed.
@@ -43,6 +45,11 @@ pub const CAUSATION_ID: &str = "orkestra.causation_id";
 pub const ACTOR_ID: &str = "orkestra.actor_id";
 /// Full name of the handler.
 pub const HANDLER: &str = "orkestra.handler";
+
+/// How far the batch reaches in the log.
+pub const PROJECTION_POSITION: &str = "orkestra.projection.position";
+/// Events in the batch.
+pub const PROJECTION_EVENTS: &str = "orkestra.projection.events";
 
 /// The kind of broker, of OpenTelemetry's messaging conventions.
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
