@@ -365,6 +365,13 @@ impl ManualClock {
         }
     }
 
+    /// Puts the time of day back, as somebody does who sets a clock right. Sleeps and the monotonic time do not notice.
+    pub fn put_back(&self, duration: Duration) {
+        let mut state = self.inner.lock();
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        state.start = Timestamp(state.start.0.saturating_sub(micros));
+    }
+
     /// How many sleeps are waiting: what a test waits for before it advances.
     pub fn sleepers(&self) -> usize {
         let state = self.inner.lock();

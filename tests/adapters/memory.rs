@@ -7,7 +7,7 @@ use orkestra::{
         CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
         SnapshotStore,
     },
-    testing::{Fixture, samples::NOON},
+    testing::{Fixture, samples::NOON, subscription::Stores},
 };
 
 fn memory() -> (Arc<MemoryStore>, ManualClock) {
@@ -42,4 +42,8 @@ orkestra::outbox_store_suite!(|| {
 orkestra::inbox_store_suite!(|| {
     let (store, clock) = memory();
     Fixture::<dyn InboxStore>::new(store, clock)
+});
+orkestra::subscription_suite!(|| {
+    let (store, clock) = memory();
+    Fixture::<Stores>::new(Arc::new(Stores::of(&store)), clock)
 });

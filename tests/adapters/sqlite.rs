@@ -9,7 +9,7 @@ use orkestra::{
         CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
         SnapshotStore,
     },
-    testing::{Fixture, block_on, samples::NOON},
+    testing::{Fixture, block_on, samples::NOON, subscription::Stores},
 };
 
 /// A new file, the store in it, and the folder that holds it.
@@ -103,5 +103,12 @@ orkestra::inbox_store_suite!(|| {
     let reopen = shop.reopen();
     Fixture::<dyn InboxStore>::new(shop.store, shop.clock)
         .reopened_by(move || reopen())
+        .keeping(shop.folder)
+});
+orkestra::subscription_suite!(|| {
+    let shop = shop();
+    let reopen = shop.reopen();
+    Fixture::<Stores>::new(Arc::new(Stores::of(&shop.store)), shop.clock)
+        .reopened_by(move || Arc::new(Stores::of(&reopen())))
         .keeping(shop.folder)
 });

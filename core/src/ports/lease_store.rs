@@ -30,6 +30,8 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     /// Grants `name` to `owner` for `ttl` from now, `None` while another owner holds it. The holder itself is granted it again, with the
     /// same token, for `ttl` from now. A grant after expiry or release has a larger token than any before.
     ///
+    /// No lease lasts longer than `ttl` after it was asked for in vain, whatever the clock did meanwhile.
+    ///
     /// # Errors
     /// Transient ones if the store is away.
     async fn acquire(

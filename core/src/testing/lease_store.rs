@@ -18,6 +18,7 @@ suite! {
         one_of_sixteen_racing_owners_gets_it,
         names_of_leases_are_independent,
         tokens_go_on_increasing_after_reopening,
+        a_clock_that_was_put_back_prolongs_no_lease,
     ]
 }
 
@@ -166,6 +167,16 @@ mod cases {
         });
 
         assert_eq!(won, 1);
+    }
+
+    pub(super) fn a_clock_that_was_put_back_prolongs_no_lease(f: &Store) {
+        acquire(f, "ann").unwrap();
+        f.clock().put_back(Duration::from_secs(3600));
+
+        assert_eq!(acquire(f, "bob"), None, "she may be alive");
+        f.clock().advance(TTL);
+
+        assert_eq!(acquire(f, "bob").unwrap().owner, "bob");
     }
 
     pub(super) fn names_of_leases_are_independent(f: &Store) {

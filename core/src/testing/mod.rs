@@ -14,7 +14,7 @@
 //! orkestra::event_store_suite!(memory);
 //! ```
 //!
-//! Names carry the ids of the case tables that the project works by: A append, B read, D snapshots, G checkpoints, H leases, L dead
+//! Names carry the ids of the case tables that the project works by: A append, B read, D snapshots, E subscriptions, G checkpoints, H leases, L dead
 //! letters.
 #![expect(clippy::unwrap_used, reason = "a test kit panics to fail a test")]
 
@@ -32,6 +32,7 @@ pub mod lease_store;
 pub mod outbox_store;
 mod scenario;
 pub mod snapshot_store;
+pub mod subscription;
 
 pub use block_on::{Started, block_on};
 pub use fixture::Fixture;

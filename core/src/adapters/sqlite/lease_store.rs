@@ -35,6 +35,7 @@ impl LeaseStore for SqliteStore {
 impl Tx<'_> {
     fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, Failure> {
         let now = self.clock.now();
+        let until = now.plus(ttl);
         let found: Option<(Option<String>, i64, i64)> = self
             .conn
             .prepare_cached("SELECT owner, token, expires_at FROM orkestra_leases WHERE name = ?1")?
@@ -44,13 +45,21 @@ impl Tx<'_> {
             None => 1,
             Some((Some(holder), token, expires_at)) if time(expires_at) > now => {
                 if holder != owner {
+                    if time(expires_at) > until {
+                        // A clock that was put back must not prolong it.
+                        self.conn
+                            .prepare_cached(
+                                "UPDATE orkestra_leases SET expires_at = ?2 WHERE name = ?1",
+                            )?
+                            .execute((name, until.as_micros()))?;
+                    }
                     return Ok(None);
                 }
                 unsigned(token)
             }
             Some((_, token, _)) => unsigned(token) + 1,
         };
-        let expires_at = now.plus(ttl);
+        let expires_at = until;
         self.conn
             .prepare_cached(
                 "INSERT INTO orkestra_leases (name, owner, token, expires_at) VALUES (?1, ?2, ?3, ?4) \
