@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
 
 pub mod broker;
+pub mod kurrentdb;
 pub mod postgres;
 mod private;

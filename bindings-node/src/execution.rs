@@ -126,8 +126,12 @@ impl Driver {
                 }
                 Action::Decide => return Ok(Some(self.decide(step))),
                 Action::FindRecorded { event_id } => {
-                    let found = self.services.events.find_event(event_id).await?;
-                    let found = found.filter(|event| *event.stream == *self.stream);
+                    let stream = self.stream.clone();
+                    let found = self
+                        .services
+                        .events
+                        .find_in_stream(stream, event_id)
+                        .await?;
                     self.machine.borrow_mut().found(found.as_ref());
                 }
                 Action::ReadRecorded { from, limit } => {

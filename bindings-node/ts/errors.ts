@@ -502,6 +502,31 @@ export class CorruptError extends StoreError {
   };
 }
 
+/** The certificate of the server is not one to trust. */
+export class UntrustedServerError extends StoreError {
+  static override readonly code: string = "ORK_STORE_UNTRUSTED_SERVER";
+  declare readonly details: {
+    readonly server: string;
+    readonly reason: string;
+  };
+}
+
+/** This store cannot do that. */
+export class UnsupportedError extends StoreError {
+  static override readonly code: string = "ORK_STORE_UNSUPPORTED";
+  declare readonly details: {
+    readonly store: string;
+    readonly what: string;
+    readonly reason: string;
+  };
+}
+
+/** The stream was hard deleted, and this store never lets it begin again. */
+export class StreamDeletedError extends StoreError {
+  static override readonly code: string = "ORK_STORE_STREAM_DELETED";
+  declare readonly details: { readonly stream: string };
+}
+
 /** The store is closed. */
 export class StoreClosedError extends StoreError {
   static override readonly code: string = "ORK_STORE_CLOSED";
@@ -793,6 +818,9 @@ const CLASSES: readonly ErrorClass[] = [
   PermissionDeniedError,
   UnsupportedPayloadError,
   CorruptError,
+  UntrustedServerError,
+  UnsupportedError,
+  StreamDeletedError,
   StoreClosedError,
   CheckpointMismatchError,
   CheckpointBehindError,

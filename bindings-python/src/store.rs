@@ -323,12 +323,13 @@ impl Services {
         Op::value(async move { Ok(store.head().await?.map(|p| p.0)) })
     }
 
-    /// Where an event is recorded: stream, revision, position.
-    fn find_event(&self, id: &str) -> PyResult<Op> {
+    /// Where an event is recorded in a stream: stream, revision, position.
+    fn find_in_stream(&self, stream: &str, id: &str) -> PyResult<Op> {
+        let stream = stream_name(stream)?;
         let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
         let store = Arc::clone(&self.core.events);
         Ok(Op::value(async move {
-            let found = store.find_event(id).await?;
+            let found = store.find_in_stream(stream, id).await?;
             Ok(found.map(|e| (e.stream.to_string(), e.revision, e.position.0)))
         }))
     }

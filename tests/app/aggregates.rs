@@ -269,6 +269,10 @@ async fn a_cached_state_is_checked_at_the_append(store: Arc<Store>) {
 
     assert_eq!(app.execute::<Cached>(add(1)).await.unwrap().state, 7);
 
+    if !events.capabilities().hard_delete {
+        // There the stream would be closed for good.
+        return;
+    }
     events
         .delete_stream(cart_7(), ExpectedRevision::Any, DeleteMode::Hard)
         .await

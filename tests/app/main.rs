@@ -30,6 +30,10 @@ macro_rules! suite {
             $($( #[test] fn $everywhere() { crate::shop::run(Some(crate::shop::Store::sqlite()), super::$everywhere); } )*)?
             $($( #[test] fn $in_process() { crate::shop::run(Some(crate::shop::Store::sqlite()), super::$in_process); } )*)?
         }
+        mod kurrentdb_and_sqlite {
+            $($( #[test] fn $everywhere() { crate::shop::run(Some(crate::shop::Store::kurrentdb()), super::$everywhere); } )*)?
+            $($( #[test] fn $in_process() { crate::shop::run(Some(crate::shop::Store::kurrentdb()), super::$in_process); } )*)?
+        }
         mod rabbitmq {
             $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$everywhere); } )*)?
             $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$over); } )*)?

@@ -13,7 +13,7 @@ use orkestra::{
     clock::{ManualClock, ManualIds, Timestamp},
     ports::DeadLetterFilter,
 };
-use orkestra_tests::broker::VirtualHost;
+use orkestra_tests::{broker::VirtualHost, kurrentdb::Server};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -104,6 +104,10 @@ impl Aggregate for Cart {
 /// Where an app of a test keeps its events.
 pub(crate) struct Store {
     url: String,
+    /// Where the state is, if not in the store.
+    state: Option<String>,
+    /// The stand-in that the store is.
+    _server: Option<Server>,
     folder: Option<tempfile::TempDir>,
     /// In process. A broker waits in real time, and so does an app over one.
     pub(crate) clock: ManualClock,
@@ -115,6 +119,8 @@ impl Store {
     pub(crate) fn memory() -> Self {
         Self {
             url: "memory:".into(),
+            state: None,
+            _server: None,
             folder: None,
             clock: ManualClock::new(Timestamp::from_micros(1_774_612_800_000_000)),
             ids: Arc::default(),
@@ -152,6 +158,17 @@ impl Store {
         }
     }
 
+    /// Events in KurrentDB (the stand-in for it), the state in SQLite.
+    pub(crate) fn kurrentdb() -> Self {
+        let (server, state) = (Server::new(), Self::sqlite());
+        Self {
+            url: server.url(),
+            state: Some(state.url.clone()),
+            _server: Some(server),
+            ..state
+        }
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.folder.is_some()
     }
@@ -178,6 +195,10 @@ impl Store {
             .app_prefix("Shop")
             .store(&self.url)
             .ids(self.ids.clone());
+        let app = match &self.state {
+            Some(state) => app.state(state),
+            None => app,
+        };
         match &self.broker {
             Some(broker) => app.bus(&broker.url),
             None => app.clock(Arc::new(self.clock.clone())),

@@ -79,6 +79,7 @@ __all__ = [
     "StoreFileError",
     "StoreLockedError",
     "StoreUnavailableError",
+    "StreamDeletedError",
     "SubscriptionError",
     "SubscriptionStoppedError",
     "TooDeepError",
@@ -89,7 +90,9 @@ __all__ = [
     "UnexpectedCommandError",
     "UnknownEventError",
     "UnknownProjectionError",
+    "UnsupportedError",
     "UnsupportedPayloadError",
+    "UntrustedServerError",
     "WaitInLoopError",
     "WaitTimeoutError",
     "WrongKindError",
@@ -538,6 +541,30 @@ class CorruptError(StoreError):
     code = "ORK_STORE_CORRUPT"
     what: str
     reason: str
+
+
+class UntrustedServerError(StoreError):
+    """The certificate of the server is not one to trust."""
+
+    code = "ORK_STORE_UNTRUSTED_SERVER"
+    server: str
+    reason: str
+
+
+class UnsupportedError(StoreError):
+    """This store cannot do that."""
+
+    code = "ORK_STORE_UNSUPPORTED"
+    store: str
+    what: str
+    reason: str
+
+
+class StreamDeletedError(StoreError):
+    """The stream was hard deleted, and this store never lets it begin again."""
+
+    code = "ORK_STORE_STREAM_DELETED"
+    stream: str
 
 
 class StoreClosedError(StoreError):

@@ -290,8 +290,9 @@ impl<A: Aggregate> Host<'_, A> {
                     execution.appended(result)?;
                 }
                 Action::FindRecorded { event_id } => {
-                    let found = services.events.find_event(event_id).await?;
-                    execution.found(found.filter(|e| *e.stream == **self.stream).as_ref());
+                    let stream = self.stream.clone();
+                    let found = services.events.find_in_stream(stream, event_id).await?;
+                    execution.found(found.as_ref());
                 }
                 Action::ReadRecorded { from, .. } => {
                     let last = self.read_as_recorded(from).await?;

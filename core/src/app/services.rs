@@ -5,6 +5,8 @@ use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use futures_util::future::select;
 use parking_lot::Mutex;
 
+#[cfg(feature = "kurrentdb")]
+use crate::adapters::kurrentdb::{KurrentdbConfig, KurrentdbStore};
 #[cfg(feature = "rabbitmq")]
 use crate::adapters::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 #[cfg(feature = "sqlite")]
@@ -40,7 +42,7 @@ pub const DEFAULT_STORE: &str = "sqlite:orkestra.db";
 pub struct Settings {
     /// `memory:`, the default, or `amqp[s]://user:password@host:port/vhost?…` for RabbitMQ.
     pub bus: Option<String>,
-    /// `sqlite:<path>` or `memory:`. Default `sqlite:orkestra.db`.
+    /// `sqlite:<path>`, `memory:`, or `kurrentdb://…` with another `state`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
     /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>` or `memory:`. Default: in the store.
     pub state: Option<String>,
@@ -71,6 +73,20 @@ pub enum Backend {
     Memory,
     /// `sqlite:<path>`
     Sqlite(PathBuf),
+    /// `kurrentdb://…` or `esdb://…`: events and snapshots only.
+    #[cfg(feature = "kurrentdb")]
+    Kurrentdb(Box<KurrentdbConfig>),
+}
+
+impl Backend {
+    /// Whether checkpoints, leases and dead letters can be kept there.
+    fn holds_state(&self) -> bool {
+        match self {
+            #[cfg(feature = "kurrentdb")]
+            Self::Kurrentdb(_) => false,
+            _ => true,
+        }
+    }
 }
 
 /// The checked settings: nothing is opened yet.
@@ -104,6 +120,9 @@ impl Plan {
             None => None,
             Some(url) => Some(parse("state", url)?).filter(|state| *state != store),
         };
+        if !state.as_ref().unwrap_or(&store).holds_state() {
+            return Err(no_state());
+        }
         let max_bytes = settings
             .max_payload_bytes
             .unwrap_or(DEFAULT_MAX_PAYLOAD_BYTES);
@@ -145,11 +164,16 @@ impl Plan {
     /// # Errors
     /// [`StoreError`](crate::ports::StoreError) of the adapter that could not be opened.
     pub fn open(&self, app: &str) -> Result<Services, Error> {
-        let store = Ports::open(&self.store, &self.clock)?;
-        let state = match &self.state {
-            None => store.clone(),
-            Some(backend) => Ports::open(backend, &self.clock)?,
+        let state = self.state.as_ref();
+        let state = state.map(|b| Ports::open(b, &self.clock)).transpose()?;
+        let store = match (&self.store, &state) {
+            #[cfg(feature = "kurrentdb")]
+            (Backend::Kurrentdb(config), Some(state)) => {
+                state.with_log(KurrentdbStore::open((**config).clone())?)
+            }
+            (backend, _) => Ports::open(backend, &self.clock)?,
         };
+        let state = state.unwrap_or_else(|| store.clone());
         let durable = *self.state.as_ref().unwrap_or(&self.store) != Backend::Memory;
         let background = Background::default();
         let broker = self.open_bus(app)?.map(|bus| {
@@ -432,6 +456,17 @@ impl Ports {
         }
     }
 
+    /// The same state with events and snapshots elsewhere.
+    #[cfg(feature = "kurrentdb")]
+    fn with_log<S: EventStore + SnapshotStore + 'static>(&self, store: S) -> Self {
+        let store = Arc::new(store);
+        Self {
+            events: store.clone(),
+            snapshots: store,
+            ..self.clone()
+        }
+    }
+
     fn open(backend: &Backend, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
         match backend {
             Backend::Memory => Ok(Self::of(MemoryStore::new(Arc::clone(clock)))),
@@ -440,6 +475,8 @@ impl Ports {
                 path,
                 Arc::clone(clock),
             ))?)),
+            #[cfg(feature = "kurrentdb")]
+            Backend::Kurrentdb(_) => Err(no_state().into()),
             #[cfg(not(feature = "sqlite"))]
             Backend::Sqlite(path) => Err(AppError::InvalidUrl {
                 setting: "store".into(),
@@ -448,6 +485,15 @@ impl Ports {
             }
             .into()),
         }
+    }
+}
+
+/// KurrentDB is the only place for the state.
+fn no_state() -> AppError {
+    AppError::InvalidSetting {
+        setting: "state".into(),
+        reason: "expected a store that can hold checkpoints, leases and dead letters, sqlite:<path> for example, as KurrentDB cannot"
+            .into(),
     }
 }
 
@@ -492,7 +538,7 @@ fn parse_bus(url: &str) -> Result<BusBackend, AppError> {
 }
 
 fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
-    let expected = "memory: or sqlite:<path>";
+    let expected = "memory:, sqlite:<path> or kurrentdb://host:port";
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(refuse(
             setting,
@@ -521,6 +567,12 @@ fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
                 return Err(refuse(setting, url, "expected a plain path".into()));
             }
             Ok(Backend::Sqlite(PathBuf::from(path)))
+        }
+        #[cfg(feature = "kurrentdb")]
+        "kurrentdb" | "kurrentdb+discover" | "esdb" | "esdb+discover" => {
+            KurrentdbConfig::parse(url)
+                .map(|config| Backend::Kurrentdb(Box::new(config)))
+                .map_err(|reason| refuse(setting, url, reason))
         }
         other => Err(refuse(
             setting,
@@ -560,6 +612,39 @@ mod tests {
         let default = Plan::new(Settings::default()).unwrap();
         assert_eq!(default.store, Backend::Sqlite("orkestra.db".into()));
         assert!(!default.is_memory_only());
+    }
+
+    #[cfg(feature = "kurrentdb")]
+    #[test]
+    fn a_store_that_cannot_hold_state_asks_for_another() {
+        let plan = |store: &str, state: Option<&str>| {
+            Plan::new(Settings {
+                store: Some(store.into()),
+                state: state.map(Into::into),
+                ..Settings::default()
+            })
+        };
+        let kurrent = "kurrentdb://admin:changeit@localhost:2113?tls=false";
+        assert!(plan(kurrent, Some("sqlite:state.db")).is_ok());
+        for (store, state) in [
+            (kurrent, None),
+            (kurrent, Some(kurrent)),
+            ("sqlite:orders.db", Some(kurrent)),
+            (kurrent, Some("esdb://other")),
+        ] {
+            let error = plan(store, state).unwrap_err();
+            assert!(
+                matches!(&error, AppError::InvalidSetting { setting, .. } if setting == "state"),
+                "{error}"
+            );
+        }
+        let error = plan("esdb://u:secret@h?tsl=no", None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("store: esdb://u:***@h?tsl=no: expected one"),
+            "{error}"
+        );
     }
 
     #[test]

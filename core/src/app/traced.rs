@@ -66,6 +66,14 @@ impl EventStore for Traced {
         self.0.find_event(id).await
     }
 
+    async fn find_in_stream(
+        &self,
+        stream: StreamName,
+        id: Uuid,
+    ) -> Result<Option<EventRef>, StoreError> {
+        self.0.find_in_stream(stream, id).await
+    }
+
     async fn delete_stream(
         &self,
         stream: StreamName,

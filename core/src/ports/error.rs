@@ -150,6 +150,33 @@ coded_errors! {
             reason: String,
         } = "ORK_STORE_CORRUPT", "CorruptError", transient: false;
 
+        /// We refuse the server: its certificate is not one that the connection is to trust.
+        #[error("the certificate of {server} is not trusted: {reason}")]
+        UntrustedServer {
+            /// Host and port.
+            server: String,
+            /// What is wrong with the certificate.
+            reason: String,
+        } = "ORK_STORE_UNTRUSTED_SERVER", "UntrustedServerError", transient: false;
+
+        /// This store cannot do that. Its capabilities and its page in the documentation say what it can.
+        #[error("{store} cannot {what}: {reason}")]
+        Unsupported {
+            /// The store.
+            store: String,
+            /// What was asked of it.
+            what: String,
+            /// Why it cannot.
+            reason: String,
+        } = "ORK_STORE_UNSUPPORTED", "UnsupportedError", transient: false;
+
+        /// The stream was hard deleted, and this store never lets it begin again.
+        #[error("stream {stream} was deleted for good")]
+        StreamDeleted {
+            /// The stream.
+            stream: String,
+        } = "ORK_STORE_STREAM_DELETED", "StreamDeletedError", transient: false;
+
         /// The store is closed.
         #[error("the store is closed")]
         Closed {} = "ORK_STORE_CLOSED", "StoreClosedError", transient: false;

@@ -423,6 +423,14 @@ pub struct Capabilities {
     pub shared: bool,
     /// The database refuses to change or delete recorded events.
     pub immutable: bool,
+    /// An event id that is stored in another stream is refused, and a repetition is found however old it is. Without it ids are looked for
+    /// among the last events of their own stream.
+    pub unique_ids: bool,
+    /// A hard delete takes the events away at once, and the stream may begin again at revision 0. Without it the stream is closed for good
+    /// ([`StoreError::StreamDeleted`]), and reading the whole store gives its events until the server cleans up.
+    pub hard_delete: bool,
+    /// Streams can be found by their names and their age ([`EventStore::idle_streams`]).
+    pub idle_streams: bool,
 }
 
 impl Capabilities {
@@ -433,6 +441,9 @@ impl Capabilities {
             durable: yes,
             shared: yes,
             immutable: yes,
+            unique_ids: yes,
+            hard_delete: yes,
+            idle_streams: yes,
         }
     }
 }
@@ -453,7 +464,8 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::RevisionConflict`] if `expected` does not hold; [`StoreError::DuplicateEvent`] if an id is stored elsewhere or only some
-    /// are stored; [`StoreError::InvalidArgument`] for more than 10,000 events or one id twice; transient ones if the store is away.
+    /// are stored; [`StoreError::InvalidArgument`] for more than 10,000 events or one id twice; [`StoreError::StreamDeleted`] where a hard
+    /// delete is for good; transient ones if the store is away.
     async fn append(
         &self,
         stream: StreamName,
@@ -464,7 +476,8 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// Appends to several streams in one transaction: all or nothing. One result per append, in order.
     ///
     /// # Errors
-    /// As [`EventStore::append`], for the first append that fails.
+    /// As [`EventStore::append`], for the first append that fails; [`StoreError::Unsupported`] for several streams without
+    /// [`Capabilities::append_many`].
     async fn append_many(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError>;
 
     /// Reads a page of `stream`. An unknown stream is an empty page.
@@ -495,6 +508,21 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// Transient ones if the store is away.
     async fn find_event(&self, id: Uuid) -> Result<Option<EventRef>, StoreError>;
 
+    /// Where the event `id` is recorded in `stream`, `None` if it is not there.
+    ///
+    /// A store without an index of all ids ([`Capabilities::unique_ids`]) reads that stream's last events instead of the whole store.
+    ///
+    /// # Errors
+    /// Transient ones if the store is away.
+    async fn find_in_stream(
+        &self,
+        stream: StreamName,
+        id: Uuid,
+    ) -> Result<Option<EventRef>, StoreError> {
+        let found = self.find_event(id).await?;
+        Ok(found.filter(|event| *event.stream == *stream))
+    }
+
     /// Deletes `stream`; an unknown or already deleted one is no error. Returns whether there was something to delete.
     ///
     /// A store that keeps snapshots too deletes the stream's: a fold of deleted events must not come back as state.
@@ -512,7 +540,7 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// number of streams, so that it takes a short while however many there are.
     ///
     /// # Errors
-    /// Transient ones if the store is away.
+    /// [`StoreError::Unsupported`] without [`Capabilities::idle_streams`]; transient ones if the store is away.
     async fn idle_streams(&self, options: IdleStreams) -> Result<IdlePage, StoreError>;
 
     /// Waits until the store has an event after `position` (any event for `None`), by this process or another. May end early.

@@ -17,8 +17,10 @@ use crate::ports::{
 impl EventStore for MemoryStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            append_many: true,
-            ..Capabilities::all(false)
+            durable: false,
+            shared: false,
+            immutable: false,
+            ..Capabilities::all(true)
         }
     }
 

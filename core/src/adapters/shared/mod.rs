@@ -1,8 +1,8 @@
 //! What adapters share: it knows no technology.
 
-#[cfg(any(feature = "postgres", feature = "rabbitmq"))]
+#[cfg(any(feature = "kurrentdb", feature = "postgres", feature = "rabbitmq"))]
 pub(crate) mod pem;
 pub(crate) mod reply;
 pub(crate) mod signal;
-#[cfg(any(feature = "postgres", feature = "rabbitmq"))]
+#[cfg(any(feature = "kurrentdb", feature = "postgres", feature = "rabbitmq"))]
 pub(crate) mod url;

@@ -7,6 +7,7 @@ use crate::{
     testing::{
         block_on,
         samples::{NOON, order_placed, stream},
+        skip,
     },
 };
 
@@ -47,7 +48,19 @@ fn idle(f: &Store, pattern: &str, before: u64, limit: usize) -> Vec<(String, u64
     }
 }
 
+/// False, and a printed skip, if the adapter does not.
+fn lists_streams(f: &Store, case: &str) -> bool {
+    let lists = f.store().capabilities().idle_streams;
+    if !lists {
+        skip(case, "it has no list of streams");
+    }
+    lists
+}
+
 pub(super) fn idle_streams_are_those_whose_last_event_is_old(f: &Store) {
+    if !lists_streams(f, "idle_streams_are_those_whose_last_event_is_old") {
+        return;
+    }
     f.given("order-1", vec![event(1, 0), event(2, 5)]);
     f.given("order-2", vec![event(3, 9)]);
     f.given("cart-1", vec![event(4, 1)]);
@@ -73,6 +86,9 @@ pub(super) fn idle_streams_are_those_whose_last_event_is_old(f: &Store) {
 }
 
 pub(super) fn idle_streams_come_in_pages_by_name(f: &Store) {
+    if !lists_streams(f, "idle_streams_come_in_pages_by_name") {
+        return;
+    }
     for n in 0..25 {
         // Names that no pattern language of a database may take for more than they are.
         f.given(&format!("a%_[{n}]?日"), vec![event(n, n % 2)]);
@@ -92,6 +108,9 @@ pub(super) fn idle_streams_come_in_pages_by_name(f: &Store) {
 }
 
 pub(super) fn idle_streams_has_softly_deleted_ones_and_no_gone_ones(f: &Store) {
+    if !lists_streams(f, "idle_streams_has_softly_deleted_ones_and_no_gone_ones") {
+        return;
+    }
     for (n, name) in (0..).zip(["order-1", "order-2", "order-3"]) {
         f.given(name, vec![event(2 * n, 1), event(2 * n + 1, 1)]);
     }

@@ -1,0 +1,60 @@
+//! KurrentDB's adapter, against the stand-in for its server: see `orkestra_tests::kurrentdb` for what that shows and what not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod login;
+mod mapping;
+mod repetition;
+
+use std::sync::Arc;
+
+use orkestra::{
+    adapters::kurrentdb::{KurrentdbConfig, KurrentdbStore},
+    clock::ManualClock,
+    ports::{EventStore, SnapshotStore},
+    testing::{Fixture, block_on, samples::NOON},
+};
+use orkestra_tests::kurrentdb::Server;
+
+/// A store on `server`, with more in its URL.
+fn open(server: &Server, more: &str) -> Arc<KurrentdbStore> {
+    at(&format!("{}{more}", server.url()))
+}
+
+fn at(url: &str) -> Arc<KurrentdbStore> {
+    let config = KurrentdbConfig::parse(url).unwrap();
+    Arc::new(KurrentdbStore::open(config).unwrap())
+}
+
+/// A new server, a store on it, and how to open that again.
+fn shop() -> (
+    Arc<Server>,
+    Arc<KurrentdbStore>,
+    impl Fn() -> Arc<KurrentdbStore> + 'static,
+) {
+    let server = Arc::new(Server::new());
+    let store = open(&server, "");
+    let again = (Arc::clone(&server), Arc::clone(&store));
+    let reopen = move || {
+        let (server, store) = &again;
+        block_on(store.close()).unwrap();
+        open(server, "")
+    };
+    (server, store, reopen)
+}
+
+orkestra::event_store_suite!(|| {
+    let (server, store, reopen) = shop();
+    Fixture::<dyn EventStore>::new(store, ManualClock::new(NOON))
+        .reopened_by(move || reopen())
+        .keeping(server)
+});
+orkestra::snapshot_store_suite!(|| {
+    let (server, store, reopen) = shop();
+    let disk = Arc::clone(&server);
+    Fixture::<dyn SnapshotStore>::new(store.clone(), ManualClock::new(NOON))
+        .reopened_by(move || reopen())
+        .damaged_by(move || disk.damage("snapshot-"))
+        .with_events(store)
+        .keeping(server)
+});
