@@ -9,10 +9,13 @@ mod repetition;
 use std::sync::Arc;
 
 use orkestra::{
-    adapters::kurrentdb::{KurrentdbConfig, KurrentdbStore},
+    adapters::{
+        kurrentdb::{KurrentdbConfig, KurrentdbStore},
+        memory::MemoryStore,
+    },
     clock::ManualClock,
     ports::{EventStore, SnapshotStore},
-    testing::{Fixture, block_on, samples::NOON},
+    testing::{Fixture, block_on, samples::NOON, subscription::Stores},
 };
 use orkestra_tests::kurrentdb::Server;
 
@@ -56,5 +59,19 @@ orkestra::snapshot_store_suite!(|| {
         .reopened_by(move || reopen())
         .damaged_by(move || disk.damage("snapshot-"))
         .with_events(store)
+        .keeping(server)
+});
+// The state lives elsewhere: in memory here.
+orkestra::subscription_suite!(|| {
+    let (server, store, reopen) = shop();
+    let clock = ManualClock::new(NOON);
+    let state = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+    let stores = move |events| Stores {
+        events,
+        ..Stores::of(&state)
+    };
+    let first = Arc::new(stores(store));
+    Fixture::<Stores>::new(first, clock)
+        .reopened_by(move || Arc::new(stores(reopen())))
         .keeping(server)
 });

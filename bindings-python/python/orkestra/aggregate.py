@@ -229,9 +229,7 @@ class AggregateHost:
                     await self._save_snapshot(services, stream, details[0], state)
                     execution.saved()
                 elif action == "find_recorded":
-                    execution.found(
-                        await services.find_in_stream(stream, details[0])
-                    )
+                    execution.found(await services.find_in_stream(stream, details[0]))
                 elif action == "read_recorded":
                     # The state of then: everything up to the command's own events.
                     state, decided, last = await self._as_recorded(

@@ -109,7 +109,7 @@ impl KurrentdbStore {
     {
         let handle = self.core.handle()?;
         let done = handle.spawn(task(Arc::clone(&self.core))).await;
-        done.unwrap_or_else(|error| {
+        let done = done.unwrap_or_else(|error| {
             if error.is_panic() {
                 // The client takes some parts of an answer for granted.
                 return Err(StoreError::Corrupt {
@@ -118,7 +118,14 @@ impl KurrentdbStore {
                 });
             }
             Err(StoreError::Closed {})
-        })
+        });
+        match done {
+            // What was under way when the store was closed.
+            Err(StoreError::Unavailable { .. }) if self.core.is_closed() => {
+                Err(StoreError::Closed {})
+            }
+            done => done,
+        }
     }
 
     async fn stop(&self) -> Result<(), StoreError> {
