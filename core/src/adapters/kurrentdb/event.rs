@@ -150,7 +150,7 @@ impl FromServer {
         position(self.commit, self.prepare)
     }
 
-    /// As the port gives it. What was not written by us is made to fit: see [`foreign_data`] and [`foreign_metadata`].
+    /// As the port gives it. What was not written by us is made to fit.
     pub(super) fn recorded(self) -> Result<RecordedEvent, StoreError> {
         let position = self.position()?;
         let text = str::from_utf8(&self.metadata).unwrap_or_default();
