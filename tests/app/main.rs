@@ -13,6 +13,7 @@ mod remote;
 mod shop;
 mod subscriptions;
 mod telemetry;
+mod views;
 
 /// Runs the named cases, each an `async fn(Arc<Store>)`: those that hold everywhere on every store, in process and over RabbitMQ, with nothing but
 /// the URL changed; those of one kind of bus on every store.

@@ -148,7 +148,12 @@ async fn place(app: &Orkestra, orders: &[&str]) -> Position {
     append(app, "order-1", events.collect()).await
 }
 
-fn recorded(type_name: &str, version: u32, data: String) -> NewEvent {
+/// The type of an order that is placed.
+pub(crate) fn order() -> &'static str {
+    OrderPlaced::TYPE_NAME
+}
+
+pub(crate) fn recorded(type_name: &str, version: u32, data: String) -> NewEvent {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NewEvent {
         id: uuid::Uuid::from_u128(u128::from(NEXT.fetch_add(1, Ordering::Relaxed))),

@@ -262,7 +262,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
     let Some(store) = store else { return };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .enable_time()
+        .enable_all()
         .build()
         .unwrap()
         .block_on(case(Arc::new(store)));

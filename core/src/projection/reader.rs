@@ -139,7 +139,7 @@ pub struct Progress {
     pub position: Option<Position>,
     /// The position of the log's last event.
     pub head: Option<Position>,
-    /// Events handled since it was opened.
+    /// Events handled or given up since it was opened.
     pub handled: u64,
     /// Whether it came to the end of the log at its last look.
     pub caught_up: bool,
