@@ -98,6 +98,8 @@ ssl_cert_file = '$folder/tls/server.pem'
 ssl_key_file = '$folder/tls/server.key'
 max_connections = 400
 max_prepared_transactions = 10
+# The default begins with a schema of the name of the user, which is that of ours.
+search_path = 'public'
 lc_messages = 'C'
 log_line_prefix = '%m [%p] %q%a %u@%d '
 CONF
