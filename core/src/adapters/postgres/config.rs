@@ -161,7 +161,7 @@ impl PostgresConfig {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "host" if value.starts_with('/') => {
-                self.host = path(name, value)?.display().to_string()
+                self.host = path(name, value)?.display().to_string();
             }
             "host" => return Err(wrong(name, "the folder of a socket", value)),
             "port" => self.port = number(name, value, 1, 65_535)?,

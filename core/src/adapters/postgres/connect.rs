@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::join;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -209,6 +210,23 @@ impl Conn {
         params: &[Param<'_>],
     ) -> Result<Option<Row>, Failure> {
         Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// The one row that a statement gives which writes, in a transaction of its own.
+    pub(super) async fn write(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Row, Failure> {
+        if self.0.prepared.is_some() {
+            return self.query_one(sql, params).await;
+        }
+        // All three are sent before the first is answered. After a failure the commit undoes.
+        let (begun, row, committed) =
+            join!(self.begin(), self.query_one(sql, params), self.commit());
+        let row = row.map_err(|failure| begun.err().unwrap_or(failure))?;
+        committed?;
+        Ok(row)
     }
 
     /// How many rows a statement changed.

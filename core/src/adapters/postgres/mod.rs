@@ -2,16 +2,27 @@
 //!
 //! Everything that speaks to the server runs on one thread of the store's own, `orkestra-postgres`; the ports' futures wait for wakers
 //! only. Several processes may use the same schema. See `docs/adapters/postgres.md`.
-#![allow(dead_code, reason = "the ports that use it are on their way")]
 
+mod batch;
 mod config;
 mod connect;
 mod error;
+mod event_store;
+mod hub;
+mod idle;
 mod migrate;
+mod names;
+mod page;
+mod payload;
 mod pool;
+mod queue;
+mod read;
+mod snapshot_store;
 mod sql;
 mod store;
 mod tls;
+mod value;
+mod writer;
 
 pub use config::PostgresConfig;
 pub use store::PostgresStore;

@@ -23,13 +23,18 @@ use super::{
     PostgresConfig,
     connect::{Conn, Connector},
     error::Failure,
+    hub::Hub,
     migrate::migrate,
+    names::Names,
     pool::{Lost, Pool, Within, connect_until},
+    queue::Queue,
+    read::Sizes,
+    writer::{Writer, listen},
 };
 use crate::{
     adapters::shared::{
         reply::{Reply, reply},
-        signal::{Rung, Signal},
+        signal::Rung,
     },
     clock::Clock,
     ports::StoreError,
@@ -71,10 +76,14 @@ struct Handle {
 pub(super) struct Core {
     pub(super) connector: Arc<Connector>,
     pub(super) pool: Pool,
-    /// Rings when there are new events.
-    pub(super) events: Arc<Signal>,
-    /// Rings when a checkpoint moved.
-    pub(super) checkpoints: Arc<Signal>,
+    /// What the writer is to do.
+    pub(super) queue: Queue,
+    /// Names by their numbers.
+    pub(super) names: Names,
+    /// How large events are.
+    pub(super) sizes: Sizes,
+    /// News of commits.
+    pub(super) hub: Arc<Hub>,
     /// Tells the time in place of the database, in tests.
     pub(super) clock: Option<Arc<dyn Clock>>,
 }
@@ -89,10 +98,14 @@ impl PostgresStore {
     /// process migrates.
     pub fn open(config: PostgresConfig, clock: Option<Arc<dyn Clock>>) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(config)?);
+        let mut owner = [0; 8];
+        getrandom::fill(&mut owner).map_err(StoreError::unavailable)?;
         let core = Arc::new(Core {
             pool: Pool::new(Arc::clone(&connector)),
-            events: Arc::default(),
-            checkpoints: Arc::default(),
+            queue: Queue::default(),
+            names: Names::default(),
+            sizes: Sizes::default(),
+            hub: Arc::new(Hub::new(owner)),
             clock,
             connector,
         });
@@ -102,18 +115,14 @@ impl PostgresStore {
             .map_err(StoreError::unavailable)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let starting = Arc::clone(&core);
         let thread = thread::Builder::new()
             .name("orkestra-postgres".into())
             .spawn(move || {
-                // Told, or the sender is gone: both are the end.
-                let _ = runtime.block_on(ended);
+                runtime.block_on(work(starting, tell, ended));
             })
             .map_err(StoreError::unavailable)?;
-        let (tell, told) = mpsc::channel();
-        let starting = Arc::clone(&core);
-        handle.spawn(async move {
-            let _ = tell.send(start(&starting).await);
-        });
         let store = Self(Arc::new(Handle {
             core,
             runtime: handle,
@@ -173,19 +182,30 @@ impl PostgresStore {
 
     /// Ends with the next commit of events after this call.
     pub(super) fn stored(&self) -> Rung {
-        let events = &self.0.core.events;
+        let events = &self.0.core.hub.events;
         events.after(events.count())
     }
 
     /// The same for checkpoints.
     pub(super) fn moved(&self) -> Rung {
-        let checkpoints = &self.0.core.checkpoints;
+        let checkpoints = &self.0.core.hub.checkpoints;
         checkpoints.after(checkpoints.count())
     }
 
-    /// What the tasks share.
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.0.core
+    /// A checkpoint was moved here: tells those who wait in this process.
+    pub(super) fn ring_checkpoints(&self) {
+        self.0.core.hub.checkpoints.ring();
+    }
+
+    /// The payload for `pg_notify('{schema}', …)` that tells others of `what`: `checkpoints`.
+    pub(super) fn note(&self, what: &str) -> String {
+        self.0.core.hub.note(what)
+    }
+
+    /// What the tasks share, while the store is open.
+    pub(super) fn core(&self) -> Result<&Arc<Core>, StoreError> {
+        self.usable()?;
+        Ok(&self.0.core)
     }
 
     fn usable(&self) -> Result<(), StoreError> {
@@ -203,15 +223,16 @@ impl PostgresStore {
         }
         handle.closed.store(true, Ordering::Release);
         let (answer, closed) = reply();
+        let written = handle.core.queue.close();
         let core = Arc::clone(&handle.core);
         handle.runtime.spawn(async move {
             core.pool.close().await;
-            answer.give(Ok(()));
+            answer.give(written.await);
         });
         // An error means that somebody else closed it before.
         let _ = closed.await;
-        handle.core.events.ring();
-        handle.core.checkpoints.ring();
+        handle.core.hub.events.ring();
+        handle.core.hub.checkpoints.ring();
         handle.end.lock().take();
         let thread = handle.thread.lock().take();
         if let Some(thread) = thread
@@ -223,12 +244,40 @@ impl PostgresStore {
     }
 }
 
+/// The thread: opens the store, tells how that went, and works until the last handle is gone and all that was accepted is written.
+async fn work(
+    core: Arc<Core>,
+    tell: mpsc::Sender<Result<(), StoreError>>,
+    ended: oneshot::Receiver<()>,
+) {
+    let writer = match start(&core).await {
+        Ok(conn) => tokio::spawn(Writer::new(Arc::clone(&core), conn).run()),
+        Err(error) => {
+            core.queue.end();
+            let _ = tell.send(Err(error));
+            return;
+        }
+    };
+    let _ = tell.send(Ok(()));
+    // Told, or the sender is gone: both are the end.
+    let _ = ended.await;
+    drop(core.queue.close());
+    if let Err(error) = writer.await {
+        tracing::error!(%error, "the writer ended badly");
+        core.queue.end();
+    }
+}
+
 /// The first connection, and the tables.
-async fn start(core: &Core) -> Result<(), StoreError> {
+async fn start(core: &Core) -> Result<Conn, StoreError> {
     let connector = &core.connector;
     let limit = Instant::now() + connector.config.startup_wait;
-    let conn = connect_until(connector, limit, |_| ()).await?;
-    migrate(&conn, connector).await
+    let hub = Arc::clone(&core.hub);
+    let conn = connect_until(connector, limit, move |n| hub.hear(&n)).await?;
+    migrate(&conn, connector).await?;
+    let listening = listen(core, &conn).await;
+    listening.map_err(|failure| failure.into_store_error(&connector.place))?;
+    Ok(conn)
 }
 
 impl Handle {

@@ -8,6 +8,9 @@ CREATE TABLE {schema}.streams (
     CONSTRAINT streams_by_name EXCLUDE USING hash (name WITH =)
 );
 
+-- The order of names, by their bytes.
+CREATE INDEX streams_in_order ON {schema}.streams (left(name, 250) COLLATE "C");
+
 CREATE TABLE {schema}.types (
     id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE
@@ -62,13 +65,13 @@ CREATE TABLE {schema}.staging (
     refused     text -- why it was not recorded; such a row stays for people to look at
 );
 
-CREATE INDEX staging_waiting ON {schema}.staging (id) WHERE refused IS NULL;
+CREATE INDEX staging_waiting ON {schema}.staging (batch, id) WHERE refused IS NULL;
 
 CREATE TABLE {schema}.snapshots (
     stream         text NOT NULL,
     revision       bigint NOT NULL,
     schema_version bigint NOT NULL,
-    state          jsonb NOT NULL,
+    state          json NOT NULL,
     taken_at       timestamptz NOT NULL,
     CONSTRAINT snapshots_by_stream EXCLUDE USING hash (stream WITH =)
 );

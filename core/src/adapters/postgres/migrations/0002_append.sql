@@ -1,1 +1,311 @@
--- functions follow
+-- Appending. `{lock}` is held by whoever writes to the log, until the commit: positions are given and committed in one order.
+--
+-- Expectations are numbers: a revision, -1 no stream, -2 a stream, -4 anything. A last revision of -1 stands for no stream.
+
+CREATE FUNCTION {schema}.holds(expected bigint, last bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE expected WHEN -4 THEN true WHEN -1 THEN last = -1 WHEN -2 THEN last >= 0 ELSE last = expected END
+$$;
+
+-- The numbers of streams; those that are new get one. The lock is held.
+CREATE FUNCTION {schema}.stream_ids(names text[]) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    ids bigint[];
+BEGIN
+    INSERT INTO {schema}.streams (name)
+    SELECT n.name FROM unnest(names) AS n(name)
+    WHERE NOT EXISTS (SELECT FROM {schema}.streams s WHERE s.name = n.name);
+    SELECT array_agg(s.id) INTO ids
+    FROM unnest(names) AS n(name)
+    CROSS JOIN LATERAL (SELECT s.id FROM {schema}.streams s WHERE s.name = n.name LIMIT 1) s;
+    RETURN ids;
+END $$;
+
+-- The number of a type; a new one is added.
+CREATE FUNCTION {schema}.type_ids(names text[]) RETURNS integer[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    ids integer[];
+BEGIN
+    INSERT INTO {schema}.types (name)
+    SELECT n.name FROM unnest(names) AS n(name)
+    WHERE NOT EXISTS (SELECT FROM {schema}.types t WHERE t.name = n.name)
+    ON CONFLICT DO NOTHING;
+    SELECT array_agg(t.id) INTO ids
+    FROM unnest(names) AS n(name) JOIN LATERAL (SELECT id FROM {schema}.types t WHERE t.name = n.name LIMIT 1) t ON true;
+    RETURN ids;
+END $$;
+
+-- Appends one batch as it comes in its turn, and says what became of it: an object with `revision` and `position` (and `repeated`), or
+-- with `conflict`, or with `duplicate` and `stream`. The lock is held.
+CREATE FUNCTION {schema}.append_one(
+    p_stream text, p_expected bigint, p_ids uuid[], p_types integer[], p_versions integer[], p_times timestamptz[],
+    p_data jsonb[], p_metadata json[]
+) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    n integer := cardinality(p_ids);
+    sid bigint;
+    last bigint;
+    base bigint;
+    found record;
+BEGIN
+    SELECT id INTO sid FROM {schema}.streams WHERE name = p_stream;
+    SELECT e.revision INTO last FROM {schema}.events e WHERE e.stream_id = sid ORDER BY e.revision DESC LIMIT 1;
+    last := coalesce(last, -1);
+    IF n = 0 THEN
+        RETURN jsonb_build_object('revision', nullif(last, -1));
+    END IF;
+    SELECT count(*) AS stored,
+           bool_and(e.stream_id = sid) AND max(e.revision - i.ord) = min(e.revision - i.ord) AS together,
+           max(e.revision) AS revision, max(e.position) AS position,
+           (array_agg(e.event_id ORDER BY i.ord))[1] AS id,
+           (array_agg(e.stream_id ORDER BY i.ord))[1] AS stream_id
+    INTO found
+    FROM unnest(p_ids) WITH ORDINALITY AS i(id, ord)
+    CROSS JOIN LATERAL (SELECT * FROM {schema}.events e WHERE e.event_id = i.id LIMIT 1) e;
+    IF found.stored = n AND found.together THEN
+        RETURN jsonb_build_object('revision', found.revision, 'position', found.position, 'repeated', true);
+    ELSIF found.stored > 0 THEN
+        RETURN jsonb_build_object('duplicate', found.id,
+            'stream', (SELECT name FROM {schema}.streams WHERE id = found.stream_id));
+    ELSIF NOT {schema}.holds(p_expected, last) THEN
+        RETURN jsonb_build_object('conflict', nullif(last, -1));
+    END IF;
+    IF sid IS NULL THEN
+        sid := ({schema}.stream_ids(ARRAY[p_stream]))[1];
+    END IF;
+    base := nextval('{schema}.positions');
+    IF n > 1 THEN
+        PERFORM setval('{schema}.positions', base + n - 1);
+    END IF;
+    INSERT INTO {schema}.events
+        (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
+    SELECT base + e.ord - 1, sid, last + e.ord, e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
+    FROM unnest(p_ids, p_types, p_versions, p_times, p_data, p_metadata)
+        WITH ORDINALITY AS e(id, type_id, version, occurred_at, data, metadata, ord);
+    RETURN jsonb_build_object('revision', last + n, 'position', base + n - 1);
+END $$;
+
+-- Records up to `p_limit` batches that users' transactions have staged and committed, and all that the current transaction has. The
+-- lock is held. Returns how many batches were recorded and whether more wait.
+CREATE FUNCTION {schema}.record_staged(p_limit integer, OUT recorded integer, OUT more boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    one record;
+    done jsonb;
+BEGIN
+    recorded := 0;
+    more := false;
+    FOR one IN
+        SELECT s.batch, max(s.stream) AS stream, max(s.expected) AS expected,
+               array_agg(s.event_id ORDER BY s.id) AS ids, array_agg(s.type ORDER BY s.id) AS types,
+               array_agg(s.version ORDER BY s.id) AS versions, array_agg(s.occurred_at ORDER BY s.id) AS times,
+               array_agg(s.data ORDER BY s.id) AS data, array_agg(s.metadata ORDER BY s.id) AS metadata
+        FROM {schema}.staging s
+        WHERE s.refused IS NULL AND s.batch IN (
+            SELECT DISTINCT w.batch FROM {schema}.staging w WHERE w.refused IS NULL ORDER BY w.batch LIMIT p_limit
+        )
+        GROUP BY s.batch ORDER BY s.batch
+    LOOP
+        done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids(one.types), one.versions, one.times,
+            one.data, one.metadata);
+        IF done ? 'revision' THEN
+            DELETE FROM {schema}.staging WHERE batch = one.batch AND refused IS NULL;
+            recorded := recorded + 1;
+        ELSIF one.expected <> -4 THEN
+            -- Only the current transaction can have staged it: its commit fails.
+            PERFORM {schema}.refuse_append(one.stream, one.expected, done);
+        ELSE
+            UPDATE {schema}.staging SET refused = done::text WHERE batch = one.batch AND refused IS NULL;
+        END IF;
+    END LOOP;
+    more := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
+END $$;
+
+-- Fails as an append that is refused.
+CREATE FUNCTION {schema}.refuse_append(p_stream text, p_expected bigint, p_done jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    wanted text := CASE p_expected WHEN -1 THEN 'no stream' WHEN -2 THEN 'a stream' ELSE format('revision %s of', p_expected) END;
+BEGIN
+    IF p_done ? 'duplicate' THEN
+        RAISE EXCEPTION 'event % is stored already in %', p_done ->> 'duplicate', p_done ->> 'stream'
+            USING ERRCODE = 'ORK02', DETAIL = jsonb_build_object('event_id', p_done ->> 'duplicate', 'stream', p_done ->> 'stream')::text;
+    END IF;
+    RAISE EXCEPTION 'expected % %, found %', wanted, p_stream, coalesce(p_done ->> 'conflict', 'no stream')
+        USING ERRCODE = 'ORK01',
+        DETAIL = jsonb_build_object('stream', p_stream,
+            'expected', CASE p_expected WHEN -1 THEN '"no_stream"' WHEN -2 THEN '"stream_exists"' ELSE to_jsonb(p_expected) END,
+            'actual', p_done -> 'conflict')::text;
+END $$;
+
+-- Appends what a process has gathered: `p_streams` without repetitions; for each append the place of its stream there, what it expects,
+-- the events before it of the same stream in this call, and its own; for each event the place of its append, and its place in there.
+--
+-- If nothing stands against it, `base` is the first position and `heads` the last revisions of the streams before the call. Otherwise
+-- `results` says for each append what became of it, as append_one does. With `p_careful` each append is looked at for itself, as after
+-- a violated constraint; with `p_atomic` none is done if one is refused. `p_note` is told to all who listen.
+CREATE FUNCTION {schema}.write_batch(
+    p_streams text[], p_places integer[], p_expected bigint[], p_before integer[], p_counts integer[],
+    p_appends integer[], p_offsets integer[],
+    p_ids uuid[], p_types integer[], p_versions integer[], p_times timestamptz[], p_data jsonb[], p_metadata json[],
+    p_careful boolean, p_atomic boolean, p_note text,
+    OUT base bigint, OUT heads bigint[], OUT results jsonb[], OUT staged boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    sids bigint[];
+    n integer := cardinality(p_ids);
+    dirty boolean[];
+    at integer := 1;
+    one jsonb;
+    upto integer;
+    first integer := 1;
+    last integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'expected isolation level read committed, found %', current_setting('transaction_isolation')
+            USING ERRCODE = 'ORK06';
+    END IF;
+    staged := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
+    IF staged THEN
+        SELECT s.more INTO staged FROM {schema}.record_staged(100) s;
+        p_note := coalesce(p_note, 'events');
+    END IF;
+    IF p_note IS NOT NULL THEN
+        PERFORM pg_notify('{schema}', p_note);
+    END IF;
+    IF n = 0 AND cardinality(p_counts) = 0 THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(s.id), array_agg(coalesce(h.revision, -1)) INTO sids, heads
+    FROM unnest(p_streams) AS n(name)
+    LEFT JOIN LATERAL (SELECT s.id FROM {schema}.streams s WHERE s.name = n.name LIMIT 1) s ON true
+    LEFT JOIN LATERAL (
+        SELECT e.revision FROM {schema}.events e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1
+    ) h ON true;
+
+    IF p_careful THEN
+        dirty := array_fill(true, ARRAY[cardinality(p_streams)]);
+    ELSIF cardinality(p_counts) = 1 THEN
+        dirty := CASE WHEN {schema}.holds(p_expected[1], heads[1]) OR p_counts[1] = 0 THEN NULL ELSE ARRAY[true] END;
+    ELSIF EXISTS (
+        SELECT FROM unnest(p_places, p_expected, p_before, p_counts) AS a(place, expected, before, count)
+        WHERE count > 0 AND NOT {schema}.holds(expected, heads[place] + before)
+    ) THEN
+        SELECT array_agg(EXISTS (
+            SELECT FROM unnest(p_places, p_expected, p_before, p_counts) AS a(place, expected, before, count)
+            WHERE count > 0 AND place = s.place AND NOT {schema}.holds(expected, heads[place] + before)
+        )) INTO dirty
+        FROM generate_series(1, cardinality(p_streams)) AS s(place);
+    END IF;
+
+    IF dirty IS NULL THEN
+        IF n = 0 THEN
+            RETURN;
+        END IF;
+        IF array_position(sids, NULL) IS NOT NULL THEN
+            sids := {schema}.stream_ids(p_streams);
+        END IF;
+        base := nextval('{schema}.positions');
+        IF n > 1 THEN
+            PERFORM setval('{schema}.positions', base + n - 1);
+        END IF;
+        INSERT INTO {schema}.events
+            (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
+        SELECT base + e.ord - 1, sids[p_places[e.append]], heads[p_places[e.append]] + p_before[e.append] + e.place + 1,
+               e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
+        FROM unnest(p_appends, p_offsets, p_ids, p_types, p_versions, p_times, p_data, p_metadata)
+            WITH ORDINALITY AS e(append, place, id, type_id, version, occurred_at, data, metadata, ord);
+        RETURN;
+    END IF;
+
+    -- In their order: those of streams that stand against something one by one, and what is between them at once.
+    BEGIN
+        WHILE at <= cardinality(p_counts) LOOP
+            IF dirty[p_places[at]] OR p_counts[at] = 0 THEN
+                last := first + p_counts[at] - 1;
+                one := {schema}.append_one(p_streams[p_places[at]], p_expected[at], p_ids[first:last], p_types[first:last],
+                    p_versions[first:last], p_times[first:last], p_data[first:last], p_metadata[first:last]);
+                IF p_atomic AND NOT one ? 'revision' THEN
+                    RAISE EXCEPTION 'refused' USING ERRCODE = 'ORK00';
+                END IF;
+                results := results || one;
+                at := at + 1;
+                first := last + 1;
+                CONTINUE;
+            END IF;
+            upto := at;
+            last := first + p_counts[at] - 1;
+            WHILE upto < cardinality(p_counts) AND NOT dirty[p_places[upto + 1]] AND p_counts[upto + 1] > 0 LOOP
+                upto := upto + 1;
+                last := last + p_counts[upto];
+            END LOOP;
+            IF array_position(sids, NULL) IS NOT NULL THEN
+                sids := {schema}.stream_ids(p_streams);
+            END IF;
+            base := nextval('{schema}.positions');
+            PERFORM setval('{schema}.positions', base + last - first);
+            INSERT INTO {schema}.events
+                (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
+            SELECT base + e.ord - 1, sids[p_places[e.append]], heads[p_places[e.append]] + p_before[e.append] + e.place + 1,
+                   e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
+            FROM unnest(p_appends[first:last], p_offsets[first:last], p_ids[first:last], p_types[first:last],
+                    p_versions[first:last], p_times[first:last], p_data[first:last], p_metadata[first:last])
+                WITH ORDINALITY AS e(append, place, id, type_id, version, occurred_at, data, metadata, ord);
+            SELECT results || array_agg(jsonb_build_object(
+                'revision', heads[a.place] + a.before + a.count,
+                'position', base - 1 + a.through
+            ) ORDER BY a.ord) INTO results
+            FROM (
+                SELECT place, before, count, ord, sum(count) OVER (ORDER BY ord) AS through
+                FROM unnest(p_places[at:upto], p_before[at:upto], p_counts[at:upto])
+                    WITH ORDINALITY AS a(place, before, count, ord)
+            ) a;
+            at := upto + 1;
+            first := last + 1;
+        END LOOP;
+    EXCEPTION WHEN SQLSTATE 'ORK00' THEN
+        results := array_fill('null'::jsonb, ARRAY[at - 1]) || one;
+    END;
+    base := NULL;
+    heads := NULL;
+END $$;
+
+-- Deletes a stream and records it; its snapshot goes too. Returns an object with `deleted`, or with `conflict`.
+CREATE FUNCTION {schema}.delete_stream(p_stream text, p_expected bigint, p_mode text) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    sid bigint;
+    last bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+    SELECT id INTO sid FROM {schema}.streams WHERE name = p_stream;
+    SELECT e.revision INTO last FROM {schema}.events e WHERE e.stream_id = sid ORDER BY e.revision DESC LIMIT 1;
+    last := coalesce(last, -1);
+    IF NOT {schema}.holds(p_expected, last) THEN
+        RETURN jsonb_build_object('conflict', nullif(last, -1));
+    END IF;
+    IF last = -1 THEN
+        RETURN jsonb_build_object('deleted', false);
+    END IF;
+    IF p_mode = 'soft' THEN
+        UPDATE {schema}.streams SET deleted_through = last WHERE id = sid AND coalesce(deleted_through, -1) < last;
+        IF NOT FOUND THEN
+            RETURN jsonb_build_object('deleted', false);
+        END IF;
+    END IF;
+    INSERT INTO {schema}.deletions (stream, mode, last_revision) VALUES (p_stream, p_mode, last);
+    DELETE FROM {schema}.snapshots WHERE stream = p_stream;
+    IF p_mode = 'hard' THEN
+        -- Opens the trigger that refuses to delete events by hand.
+        INSERT INTO {schema}.deleting (stream_id) VALUES (sid);
+        DELETE FROM {schema}.events WHERE stream_id = sid;
+        DELETE FROM {schema}.deleting WHERE stream_id = sid;
+        UPDATE {schema}.streams SET deleted_through = NULL WHERE id = sid;
+    END IF;
+    RETURN jsonb_build_object('deleted', true);
+END $$;

@@ -1,0 +1,242 @@
+//! Reading events.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::join;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{
+    connect::{Conn, Param},
+    error::Failure,
+    page::{MAX_BYTES, MAX_EVENTS, PageBuilder, columns},
+    store::Core,
+    value::{signed, unsigned},
+};
+use crate::ports::{
+    Direction, EventRef, Page, Position, ReadAll, ReadStream, StreamName, StreamPage,
+};
+
+/// Events of a page of the whole store unless the caller says otherwise.
+const DEFAULT_PAGE: usize = 1_000;
+
+/// Positions that a page with a filter looks at, so that no read takes long.
+const WINDOW: u64 = 100_000;
+
+const STREAM: &str = "SELECT s.id, coalesce(s.deleted_through, -1), h.revision \
+     FROM {schema}.streams s LEFT JOIN LATERAL ( \
+         SELECT e.revision FROM {schema}.events e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1 \
+     ) h ON true WHERE s.name = $1";
+
+const FORWARDS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM {schema}.events e WHERE e.stream_id = $1 AND e.revision >= $2 AND e.revision <= $3 ORDER BY e.revision LIMIT $4"
+);
+const BACKWARDS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM {schema}.events e WHERE e.stream_id = $1 AND e.revision >= $2 AND e.revision <= $3 ORDER BY e.revision DESC LIMIT $4"
+);
+const ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM {schema}.events e WHERE e.position > $1 ORDER BY e.position LIMIT $2"
+);
+const SOME: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM {schema}.events e WHERE e.position > $1 AND e.position <= $2 AND e.type_id <> ALL ($3) \
+     ORDER BY e.position LIMIT $4"
+);
+const SOME_STREAMS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM {schema}.events e WHERE e.position > $1 AND e.position <= $2 AND e.type_id <> ALL ($3) \
+     AND EXISTS (SELECT FROM {schema}.streams s WHERE s.id = e.stream_id AND starts_with(s.name, $5) OFFSET 0) \
+     ORDER BY e.position LIMIT $4"
+);
+const HEAD: &str = "SELECT max(position) FROM {schema}.events";
+const FIND: &str = "SELECT s.name, e.revision, e.position FROM {schema}.events e \
+     JOIN {schema}.streams s ON s.id = e.stream_id WHERE e.event_id = $1";
+
+/// How large events are, as far as pages have shown: so that a page asks for no more than it can hold.
+#[derive(Default)]
+pub(super) struct Sizes(AtomicUsize);
+
+impl Sizes {
+    /// How many rows a page of `limit` events asks for.
+    fn rows(&self, limit: usize) -> usize {
+        match self.0.load(Ordering::Relaxed) {
+            0 => limit,
+            size => limit.min(2 * MAX_BYTES / size).max(1),
+        }
+    }
+
+    fn learn(&self, page: &PageBuilder) {
+        if let Some(size) = page.bytes().checked_div(page.len()) {
+            self.0.store(size.max(1), Ordering::Relaxed);
+        }
+    }
+}
+
+pub(super) async fn read_stream(
+    core: &Core,
+    conn: Conn,
+    stream: &StreamName,
+    options: ReadStream,
+) -> Result<StreamPage, Failure> {
+    let found = conn.query_opt(STREAM, &[(&&**stream, Type::TEXT)]).await?;
+    let Some(row) = found else {
+        return Ok(nothing());
+    };
+    let (id, deleted_through): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let Some(last) = row.try_get::<_, Option<i64>>(2)? else {
+        return Ok(nothing());
+    };
+    let floor = deleted_through + 1;
+    // What is appended from now on belongs to the next page: the last revision is told with this one.
+    let (sql, from, to) = match options.direction {
+        Direction::Forwards => {
+            let from = options.from_revision.map_or(0, signed);
+            (FORWARDS, from.max(floor), last)
+        }
+        Direction::Backwards => {
+            let to = options.from_revision.map_or(last, signed);
+            (BACKWARDS, floor, to.min(last))
+        }
+    };
+    let limit = options.limit.min(MAX_EVENTS);
+    let rows = core.sizes.rows(limit);
+    let mut page = PageBuilder::default();
+    let mut whole = true;
+    if from <= to && limit > 0 {
+        let asked = signed(rows as u64);
+        let params: [Param<'_>; 4] = [
+            (&id, Type::INT8),
+            (&from, Type::INT8),
+            (&to, Type::INT8),
+            (&asked, Type::INT8),
+        ];
+        let stream = conn.stream(sql, &params).await?;
+        whole = page.fill(&conn, stream, limit).await?;
+    }
+    core.sizes.learn(&page);
+    let wanted = usize::try_from(to - from + 1).unwrap_or(0);
+    let end = whole && page.len() >= wanted.min(usize::MAX) || whole && page.len() < rows;
+    Ok(StreamPage {
+        events: page
+            .finish(&conn, &core.names, Some(stream.shared()))
+            .await?,
+        last_revision: Some(unsigned(last)),
+        end,
+    })
+}
+
+fn nothing() -> StreamPage {
+    StreamPage {
+        end: true,
+        ..StreamPage::default()
+    }
+}
+
+pub(super) async fn read_all(core: &Core, conn: Conn, options: &ReadAll) -> Result<Page, Failure> {
+    let limit = match options.limit {
+        0 => DEFAULT_PAGE,
+        limit => limit.min(MAX_EVENTS),
+    };
+    if options.types.patterns.is_some() || options.stream_prefix.is_some() {
+        return read_some(core, conn, options, limit).await;
+    }
+    let rows = core.sizes.rows(limit);
+    // One more tells whether this is the end.
+    let asked = signed(rows as u64 + 1);
+    let after = options.after.map_or(0, |position| signed(position.0));
+    let mut page = PageBuilder::default();
+    let params: [Param<'_>; 2] = [(&after, Type::INT8), (&asked, Type::INT8)];
+    let stream = conn.stream(ALL, &params).await?;
+    let end = page.fill(&conn, stream, rows).await?;
+    core.sizes.learn(&page);
+    Ok(Page {
+        position: page.last_position(),
+        events: page.finish(&conn, &core.names, None).await?,
+        end,
+    })
+}
+
+/// A page with a filter: the server passes over what is not wanted.
+async fn read_some(
+    core: &Core,
+    conn: Conn,
+    options: &ReadAll,
+    limit: usize,
+) -> Result<Page, Failure> {
+    let types = core.names.types(&conn, std::iter::empty()).await?;
+    // Types that are new since then come along and are passed over here.
+    let unwanted: Vec<i32> = types
+        .iter()
+        .filter(|(_, name)| !options.types.wants(name))
+        .filter_map(|(id, _)| i32::try_from(*id).ok())
+        .collect();
+    let after = options.after.map_or(0, |position| position.0);
+    let through = after.saturating_add(WINDOW);
+    let rows = core.sizes.rows(limit);
+    let asked = signed(rows as u64 + 1);
+    let (from, to) = (signed(after), signed(through));
+    let prefix = options.stream_prefix.as_deref().unwrap_or_default();
+    let mut params: Vec<Param<'_>> = vec![
+        (&from, Type::INT8),
+        (&to, Type::INT8),
+        (&unwanted, Type::INT4_ARRAY),
+        (&asked, Type::INT8),
+    ];
+    let sql = if options.stream_prefix.is_some() {
+        params.push((&prefix, Type::TEXT));
+        SOME_STREAMS
+    } else {
+        SOME
+    };
+    // The end as it was before the reading: what is there until then was seen.
+    let (head, stream) = join!(head(&conn), conn.stream(sql, &params));
+    let (head, stream) = (head?, stream?);
+    let mut page = PageBuilder::default();
+    let whole = page.fill(&conn, stream, rows).await?;
+    core.sizes.learn(&page);
+    let last = page.last_position();
+    let mut events = page.finish(&conn, &core.names, None).await?;
+    events.retain(|event| options.types.wants(&event.type_name));
+    if !whole {
+        return Ok(Page {
+            events,
+            position: last,
+            end: false,
+        });
+    }
+    let seen = head.map(|head| Position(head.0.min(through)));
+    let position = seen.max(last).filter(|position| position.0 > after);
+    Ok(Page {
+        events,
+        position,
+        end: head.is_none_or(|head| head.0 <= through),
+    })
+}
+
+pub(super) async fn head(conn: &Conn) -> Result<Option<Position>, Failure> {
+    let row = conn.query_one(HEAD, &[]).await?;
+    let last: Option<i64> = row.try_get(0)?;
+    Ok(last.map(|position| Position(unsigned(position))))
+}
+
+pub(super) async fn find_event(conn: &Conn, id: Uuid) -> Result<Option<EventRef>, Failure> {
+    let Some(row) = conn.query_opt(FIND, &[(&id, Type::UUID)]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(EventRef {
+        stream: Arc::from(row.try_get::<_, &str>(0)?),
+        revision: unsigned(row.try_get(1)?),
+        position: Position(unsigned(row.try_get(2)?)),
+    }))
+}
