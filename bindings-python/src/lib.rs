@@ -12,6 +12,7 @@ mod envelope;
 mod errors;
 mod fastcall;
 mod metadata;
+mod outgoing;
 mod payload;
 mod projection;
 mod recorded;
@@ -35,6 +36,7 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dead_letters::DeadLetter>()?;
     module.add_class::<envelope::EventEnvelope>()?;
     module.add_class::<metadata::Metadata>()?;
+    module.add_class::<outgoing::Outgoing>()?;
     module.add_class::<projection::PyProjection>()?;
     module.add_class::<projection::PyViewCheckpoint>()?;
     module.add_class::<projection::PyViewSwitch>()?;

@@ -149,13 +149,13 @@ impl PyProjection {
         services: &Services,
         name: String,
         rebuild: Option<bool>,
-        topics: Option<Vec<String>>,
+        topics: Vec<String>,
         stream_prefix: Option<String>,
         start: &Bound<'_, PyAny>,
         batch_size: usize,
     ) -> PyResult<Self> {
         let registry = Arc::clone(&services.registry.0);
-        let mut options = ProjectionOptions::new(registry.filter(topics)?);
+        let mut options = ProjectionOptions::new(registry.filter(Some(topics))?);
         options.stream_prefix = stream_prefix;
         options.start = self::start(start)?;
         options.batch_size = batch_size;

@@ -357,7 +357,7 @@ impl Registry {
     }
 
     /// Registers a handler and returns its index.
-    #[pyo3(signature = (*, command, name, types, patterns, policy, concurrency, timeout, prefetch=None))]
+    #[pyo3(signature = (*, command, name, types, patterns, policy, concurrency, timeout, prefetch=None, inbox=false))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, called at one place"
@@ -372,13 +372,14 @@ impl Registry {
         concurrency: Option<u32>,
         timeout: Option<f64>,
         prefetch: Option<u32>,
+        inbox: bool,
     ) -> PyResult<usize> {
         let spec = HandlerSpec {
             name,
             types: types.into_iter().map(TypeIndex).collect(),
             patterns: parse(&patterns)?,
             options: HandlerOptions {
-                inbox: false,
+                inbox,
                 policy: policy.0.clone(),
                 concurrency,
                 timeout: timeout.map(|t| Duration::try_from_secs_f64(t).unwrap_or_default()),
@@ -394,6 +395,22 @@ impl Registry {
         added
             .map(|index| index.0)
             .map_err(|error| errors::raise(&error))
+    }
+
+    /// Registers a projection; gives its full name and the topic patterns of what it wants.
+    fn add_projection(
+        &self,
+        name: &str,
+        types: Vec<usize>,
+        patterns: Vec<String>,
+    ) -> PyResult<(String, Vec<String>)> {
+        let types: Vec<_> = types.into_iter().map(TypeIndex).collect();
+        let mut core = self.0.core.write();
+        let (full_name, patterns) = core
+            .add_projection(name, &types, parse(&patterns)?)
+            .map_err(|error| errors::raise(&error))?;
+        let patterns = patterns.iter().map(|p| p.as_str().to_owned()).collect();
+        Ok((full_name, patterns))
     }
 
     /// What is known of a handler: `name`, `full_name`, `concurrency`, `timeout`.

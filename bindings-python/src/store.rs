@@ -10,11 +10,12 @@ use futures_util::{
 use orkestra::{
     Backend, Plan as CorePlan, Services as CoreServices, Settings,
     broker::Broker,
-    message::PayloadLimits,
+    message::{MessageKind, PayloadLimits},
     outbox::RelayOptions,
     ports::{
-        Append, Appended, DeadLetterFilter, DeadLetterStatus, DeleteMode, EventStore,
-        ExpectedRevision, Position, ReadAll, ReadStream, Snapshot, StoreError, StreamName,
+        self, Append, Appended, ConsumerSpec, DeadLetterFilter, DeadLetterStatus, DeleteMode,
+        EventStore, ExpectedRevision, Position, ReadAll, ReadStream, Snapshot, StoreError,
+        StreamName,
     },
     subscription::Ahead,
     topic::Pattern,
@@ -27,10 +28,12 @@ use pyo3::{
 };
 
 use crate::{
-    broker::{self, Consumer, Parts, Sender},
+    broker::{self, Consumer, Outbound, Parts, Sender},
     convert,
     dead_letters::DeadLetter,
-    errors, payload,
+    errors, fastcall,
+    outgoing::Outgoing,
+    payload,
     recorded::Page,
     registry::{self, Registry},
     runtime::Op,
@@ -91,6 +94,13 @@ impl Plan {
                 Some(path.display().to_string())
             })
             .collect()
+    }
+
+    /// The schema of the state store in PostgreSQL, `None` if it is elsewhere.
+    #[getter]
+    #[allow(clippy::unused_self, reason = "until PostgreSQL is a backend")]
+    fn state_schema(&self) -> Option<String> {
+        None
     }
 
     /// Whether nothing of the app outlives its process.
@@ -213,6 +223,22 @@ impl Services {
             .ok_or_else(|| PyRuntimeError::new_err("the app has no broker"))
     }
 
+    /// What the consumer of a handler is made of.
+    fn parts(&self, index: usize) -> (ConsumerSpec, Parts) {
+        let registry = &self.registry.0;
+        let spec = registry.consumer_spec(index);
+        let parts = Parts {
+            registry: Arc::clone(registry),
+            policy: registry.policy(index),
+            handler: spec.address.handler.clone(),
+            kind: spec.address.kind,
+            command: registry.command_of(index),
+            clock: Arc::clone(&self.core.clock),
+            ids: Arc::clone(&self.core.ids),
+        };
+        (spec, parts)
+    }
+
     fn batch(
         &self,
         app: &Bound<'_, PyAny>,
@@ -231,8 +257,71 @@ impl Services {
     }
 }
 
+/// Tells Python of a dead letter, from a thread of the core.
+fn tell(gave_up: &Py<PyAny>, letter: &ports::DeadLetter) {
+    // An interpreter that ends has nobody to tell.
+    Python::try_attach(|py| {
+        let told = Bound::new(py, DeadLetter(letter.clone()))
+            .and_then(|letter| gave_up.bind(py).call1((letter,)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    });
+}
+
 #[pymethods]
 impl Services {
+    /// A message for the outbox, stamped now.
+    fn outgoing(
+        &self,
+        app: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Outgoing> {
+        let outbound = Outbound::of(&self.registry, &message.get_type(), MessageKind::Event)?;
+        let json = payload::encode(message, outbound.type_name(), self.limits)?;
+        let is_event = outbound.kind() == MessageKind::Event;
+        let (stamp, max_retries, trace) = fastcall::stamp_sending(app, message, options, is_event)?;
+        outbound
+            .outgoing(&json, &stamp, max_retries, trace)
+            .map(Outgoing)
+            .map_err(|error| errors::raise(&error))
+    }
+
+    /// Puts a message into the outbox.
+    fn enqueue(&self, outgoing: &Outgoing) -> Op {
+        let outbox = Arc::clone(&self.core.outbox);
+        let outgoing = outgoing.0.clone();
+        Op::value(async move { Ok(outbox.enqueue(vec![outgoing]).await?) })
+    }
+
+    /// How many messages are in the outbox, and since when the oldest.
+    fn outbox_backlog(&self) -> Op {
+        let outbox = Arc::clone(&self.core.outbox);
+        Op::new(async move { outbox.backlog().await }, |py, backlog| {
+            let oldest = backlog.oldest.map(|at| convert::datetime(py, at));
+            (backlog.messages, oldest.transpose()?).into_py_any(py)
+        })
+    }
+
+    /// Whether a handler has handled a message.
+    fn was_handled(&self, handler: String, id: &str) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let inbox = Arc::clone(&self.core.inbox);
+        Ok(Op::value(async move {
+            Ok(inbox.find(handler, id).await?.is_some())
+        }))
+    }
+
+    /// Records that a handler has handled a message.
+    fn record_handled(&self, handler: String, id: &str) -> PyResult<Op> {
+        let id = orkestra::message::parse_message_id(id).map_err(|e| errors::raise(&e))?;
+        let inbox = Arc::clone(&self.core.inbox);
+        Ok(Op::value(async move {
+            Ok(inbox.record(handler, id, None).await?)
+        }))
+    }
+
     /// Appends; gives revision, position and whether it was a repetition.
     fn append(
         &self,
@@ -549,37 +638,41 @@ impl Services {
     /// Consumes the queue of the handler at `index`.
     fn consume(&self, app: Py<PyAny>, index: usize) -> PyResult<Op> {
         let broker = self.broker()?;
-        let registry = &self.registry.0;
-        let spec = registry.consumer_spec(index);
-        let parts = Parts {
-            registry: Arc::clone(registry),
-            policy: registry.policy(index),
-            handler: spec.address.handler.clone(),
-            kind: spec.address.kind,
-            command: registry.command_of(index),
-            clock: Arc::clone(&self.core.clock),
-            ids: Arc::clone(&self.core.ids),
-        };
+        let (spec, parts) = self.parts(index);
         Ok(Op::new(
             async move { broker.consume(spec).await },
             |py, core| Consumer::new(core, app, parts).into_py_any(py),
         ))
     }
 
+    /// Begins to consume what is in the outbox for a handler, where there is no broker. `gave_up` is called, on a thread of the core, with
+    /// each message that nobody handles.
+    fn consume_outbox(
+        &self,
+        app: Py<PyAny>,
+        index: usize,
+        gave_up: Py<PyAny>,
+    ) -> PyResult<Consumer> {
+        let outbox = self
+            .core
+            .local_outbox(move |letter| tell(&gave_up, letter))
+            .ok_or_else(|| PyRuntimeError::new_err("the app has a broker"))?;
+        let (spec, parts) = self.parts(index);
+        Ok(Consumer::new(outbox.consume(spec), app, parts))
+    }
+
+    /// Begins to hand out what is in the outbox, where there is no broker.
+    fn start_outbox(&self, gave_up: Py<PyAny>) {
+        if let Some(outbox) = self.core.local_outbox(move |letter| tell(&gave_up, letter)) {
+            outbox.start();
+        }
+    }
+
     /// Starts publishing the log to the broker. `gave_up` is called, on a thread of the core, with each event that the broker never takes.
     fn start_relay(&self, gave_up: Py<PyAny>) -> Op {
         let registry = Arc::clone(&self.registry.0);
         let options = RelayOptions::new(Arc::new(move |name| registry.topic_for(name).ok()));
-        let options = options.on_dead_letter(move |letter| {
-            // An interpreter that ends has nobody to tell.
-            Python::try_attach(|py| {
-                let told = Bound::new(py, DeadLetter(letter.clone()))
-                    .and_then(|letter| gave_up.bind(py).call1((letter,)));
-                if let Err(error) = told {
-                    error.write_unraisable(py, None);
-                }
-            });
-        });
+        let options = options.on_dead_letter(move |letter| tell(&gave_up, letter));
         let core = self.core.clone();
         Op::value(async move { core.start_relay(options).await })
     }

@@ -449,11 +449,11 @@ async def test_events_topics_and_streams_choose(sqlite: str) -> None:
         async def view(events: list[RecordedEvent], _checkpoint: Checkpoint) -> None:
             seen.setdefault(name, []).extend(recorded.type for recorded in events)
 
-    remember("all")
+    remember("all", topics="#")
     remember("placed", events=[OrderPlaced])
     remember("cancelled", topics="order_cancelled")
     remember("both", events=OrderPlaced, topics=["order_cancelled"])
-    remember("a", stream_prefix="a-")
+    remember("a", topics="#", stream_prefix="a-")
     async with app:
         await app.store.append("a-1", [placed(1)])
         done = await app.store.append("b-1", [OrderCancelled(order_id="o")])
@@ -507,6 +507,7 @@ async def test_the_stores_own_file_is_refused(tmp_path: Path) -> None:
 
 async def test_mistakes_are_named(board: Board, url: str) -> None:
     app = TestApp("shop")
+
     @app.projection("forgets", events=[OrderPlaced], max_retries=0)
     async def forgets(_events: list[RecordedEvent], checkpoint: Checkpoint) -> None:
         async with Board(_ASYNC, url).driver.transaction(url) as connection:
@@ -539,15 +540,22 @@ async def test_mistakes_are_named(board: Board, url: str) -> None:
         @app.event_handler(OrderPlaced, name="board")
         async def other(event: OrderPlaced) -> None: ...
 
-    wrong: list[dict[str, Any]] = [{"batch_size": 0}, {"poison": "ignore"}, {}]
+    wrong: list[dict[str, Any]] = [
+        {"batch_size": 0},
+        {"poison": "ignore"},
+        {"topics": "#"},
+    ]
     for options in wrong:
         with pytest.raises(InvalidHandlerError) as invalid:
             app.projection("x", **options)(lambda _events: None)
         assert invalid.value.handler == "x"
+    for name, reason in (("", "a name"), ("a_rebuild", "end in"), ("x", "no event")):
+        with pytest.raises(InvalidHandlerError, match=reason):
+            app.projection(name)(forgets._function)
     with pytest.raises(UnknownProjectionError):
         app.rebuild("nothing")
 
-    app.projection("plain")(forgets._function)
+    app.projection("plain", topics="#")(forgets._function)
     with pytest.raises(NoSwitchError) as no_switch:
         await app.rebuild("plain")
     assert no_switch.value.name == "shop.plain"

@@ -31,7 +31,9 @@ from orkestra.envelopes import CommandEnvelope
 from orkestra.errors import *  # noqa: F403 - every class of the catalogue
 from orkestra.handlers import Handlers
 from orkestra.health import Health
+from orkestra.inbox import Inbox
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
+from orkestra.outbox import Outbox, OutboxBacklog
 from orkestra.projections import Progress, Projection, ProjectionState
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store
@@ -54,8 +56,11 @@ __all__ = [
     "Executed",
     "Handlers",
     "Health",
+    "Inbox",
     "Metadata",
     "Orkestra",
+    "Outbox",
+    "OutboxBacklog",
     "Progress",
     "Projection",
     "ProjectionState",

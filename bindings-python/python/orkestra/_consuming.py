@@ -22,7 +22,7 @@ from orkestra.envelopes import CommandEnvelope
 from orkestra.retry import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from orkestra._orkestra import Call, Consumer, Route, Trouble
     from orkestra.app import Orkestra
@@ -45,17 +45,34 @@ async def consume(app: Orkestra, route: Route, threads: int) -> Tasks | Threads:
     return kind(app, route, consumer, threads)
 
 
+def consume_outbox(
+    app: Orkestra, route: Route, gave_up: Callable[[Any], None]
+) -> Tasks:
+    """Begins to take what the outbox has for one handler, where there is no broker."""
+    services = app._services_or_refuse()
+    consumer = services.consume_outbox(app, route.info.index, gave_up)
+    return Tasks(app, route, consumer, app._thread_limit, shared=True)
+
+
 class Crew:
     """The workers of one handler: take, call, settle."""
 
     def __init__(
-        self, app: Orkestra, route: Route, consumer: Consumer, threads: int
+        self,
+        app: Orkestra,
+        route: Route,
+        consumer: Consumer,
+        threads: int,
+        *,
+        shared: bool = False,
     ) -> None:
         self._app = app
         self._route = route
         self._consumer = consumer
         self._size: int = app._registry.handler(route.info.index)["concurrency"]
         self._threads = threads
+        # Whether others call the handler too, so that its slots are to be kept to.
+        self._shared = shared
         self._loop = asyncio.get_running_loop()
 
     async def _bury(self, trouble: Trouble) -> None:
@@ -100,7 +117,7 @@ class Crew:
             envelope = _orkestra.EventEnvelope(message, (route,), call.at)
         attempt = self._consumer.attempt(call)
         return await self._app._attempt(
-            call, route, message, envelope, attempt, inside=True
+            call, route, message, envelope, attempt, inside=not self._shared
         )
 
 
@@ -112,9 +129,15 @@ class Tasks(Crew):
     """
 
     def __init__(
-        self, app: Orkestra, route: Route, consumer: Consumer, threads: int
+        self,
+        app: Orkestra,
+        route: Route,
+        consumer: Consumer,
+        threads: int,
+        *,
+        shared: bool = False,
     ) -> None:
-        super().__init__(app, route, consumer, threads)
+        super().__init__(app, route, consumer, threads, shared=shared)
         self._scouting = False
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +181,7 @@ class Tasks(Crew):
         handler, wants_metadata = route.handler, route.wants_metadata
         is_async, around = route.is_async, self._app._around_handle
         limited = not (is_async or route.inline) or (
-            route.info.registration.timeout is not None
+            route.info.registration.timeout is not None or self._shared
         )
         in_a_row = 0
         self._scouting = False

@@ -51,6 +51,10 @@ class Deliveries(Bus):
             else:
                 _pass_over(route, recorded, error)
             return
+        inbox = route.info.registration.inbox
+        services = self._services_or_refuse()
+        if inbox and await services.was_handled(route.name, recorded.id):
+            return
         handling = _orkestra.new_handling(self, event, True)
         if not (self._around_handle or not (route.is_async or route.inline)) and (
             route.info.registration.timeout is None
@@ -70,6 +74,8 @@ class Deliveries(Bus):
             except Exception as raised:
                 error_ = raised
             else:
+                if inbox:
+                    await services.record_handled(route.name, recorded.id)
                 return
             finally:
                 handling.leave()
@@ -87,6 +93,8 @@ class Deliveries(Bus):
                 error=error_,
                 bury=poison == "park",
             )
+            if inbox:
+                await services.record_handled(route.name, recorded.id)
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
         except Exception as error:

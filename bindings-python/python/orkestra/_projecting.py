@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orkestra import _orkestra
 from orkestra._bus import logger
@@ -27,24 +27,30 @@ if TYPE_CHECKING:
     from orkestra.app import Orkestra
     from orkestra.projections import Projection
 
-__all__ = ["Projector", "View"]
+__all__ = ["Listed", "Projector", "View"]
+
+
+class Listed(NamedTuple):
+    """A projection of an app."""
+
+    projection: Projection
+    full_name: str
+    topics: list[str]
+    """The patterns of what it wants."""
 
 
 class View:
     """One of a projection's two views: the live one, or one that is rebuilt."""
 
-    def __init__(
-        self, app: Orkestra, projection: Projection, *, rebuild: bool | None
-    ) -> None:
+    def __init__(self, app: Orkestra, listed: Listed, *, rebuild: bool | None) -> None:
         self._app = app
-        self._projection = projection
-        topics = [app.topic_for(kind) for kind in projection._events]
-        topics += projection._topics
+        self._projection = projection = listed.projection
+        self._name = listed.full_name
         self.reader = _orkestra.Projection(
             app._services_or_refuse(),
-            name=app._projection_name(projection.name),
+            name=listed.full_name,
             rebuild=rebuild,
-            topics=topics or None,
+            topics=listed.topics,
             stream_prefix=projection._stream_prefix,
             start=projection._start,
             batch_size=projection._batch_size,
@@ -127,7 +133,7 @@ class View:
         return True
 
     def _failed(self, work: _orkestra.Work, error: Exception) -> None:
-        app, name = self._app, self._projection.name
+        app, name = self._app, self._name
         if isinstance(error, Reject):
             logger.debug("%s refused: %s", name, text(error))
             work.rejected()
@@ -149,7 +155,7 @@ class View:
     ) -> None:
         app = self._app
         recorded = page.record(index)
-        name = app._projection_name(self._projection.name)
+        name = self._name
         if poison == "park":
             letter = work.dead_letter(
                 page,
@@ -217,13 +223,12 @@ class View:
 class Projector:
     """Keeps the live view of a projection."""
 
-    def __init__(self, app: Orkestra, projection: Projection) -> None:
-        self.projection = projection
-        self.name = app._projection_name(projection.name)
+    def __init__(self, app: Orkestra, listed: Listed) -> None:
+        self.name = listed.full_name
         self.replaying = False
         self.stopped: SubscriptionStoppedError | None = None
         self._app = app
-        self._view = View(app, projection, rebuild=None)
+        self._view = View(app, listed, rebuild=None)
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orkestra import _orkestra
 from orkestra._bus import logger
-from orkestra._projecting import View
+from orkestra._projecting import Listed, View
 from orkestra.errors import NoSwitchError, OrkestraError
 from orkestra.projections import Progress
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from orkestra._orkestra import Call
     from orkestra.app import Orkestra
-    from orkestra.projections import Projection
 
 __all__ = ["Rebuild"]
 
@@ -33,9 +32,9 @@ class Rebuild:
     goes on until the rebuilt one takes its place, which is what the end is.
     """
 
-    def __init__(self, app: Orkestra, projection: Projection, *, resume: bool) -> None:
+    def __init__(self, app: Orkestra, listed: Listed, *, resume: bool) -> None:
         self._app = app
-        self._projection = projection
+        self._listed = listed
         self._resume = resume
 
     def __aiter__(self) -> AsyncIterator[Progress]:
@@ -58,15 +57,14 @@ class Rebuild:
         return last
 
     async def _steps(self) -> AsyncIterator[Progress]:
-        name = self._projection.name
-        if self._projection._switch is None:
-            full = self._app._projection_name(name)
+        name = self._listed.full_name
+        if self._listed.projection._switch is None:
             message = (
-                f"projection {full} has no switch function and cannot be rebuilt "
+                f"projection {name} has no switch function and cannot be rebuilt "
                 "beside the live view"
             )
-            raise NoSwitchError(message, {"name": full})
-        view = View(self._app, self._projection, rebuild=self._resume)
+            raise NoSwitchError(message, {"name": name})
+        view = View(self._app, self._listed, rebuild=self._resume)
         reader = view.reader
         await reader.open()
         try:
@@ -95,7 +93,7 @@ class Rebuild:
                 logger.debug("%s: the lease was not given back: %s", name, error)
 
     async def _switch(self, view: View) -> None:
-        function = self._projection._switch
+        function = self._listed.projection._switch
         assert function is not None
         checkpoint = view.switching(await view.reader.switch())
         try:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra import _orkestra
 from orkestra._bus import Entry, logger
-from orkestra._consuming import Tasks, Threads, consume
+from orkestra._consuming import Tasks, Threads, consume, consume_outbox
 from orkestra._deliveries import Deliveries
 from orkestra._failures import invalid_handler, rejected
 from orkestra._orkestra import Clock, Ids, Route
-from orkestra._projecting import Projector
+from orkestra._projecting import Listed, Projector
 from orkestra._rebuilding import Rebuild
 from orkestra._running import run
 from orkestra._settings import setting
@@ -26,14 +26,15 @@ from orkestra.dead_letters import DeadLetter, DeadLetters
 from orkestra.errors import (
     AlreadyStartedError,
     ClosedError,
-    DuplicateHandlerNameError,
     ForkedError,
     NotCaughtUpError,
     UnknownProjectionError,
 )
 from orkestra.handlers import Handlers, Registrar, Registration
 from orkestra.health import Health, health_of
+from orkestra.inbox import with_inbox
 from orkestra.messages import Command, Message, id_of
+from orkestra.outbox import Outbox
 from orkestra.projections import Projection, ProjectionState
 from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import Store
@@ -107,6 +108,8 @@ class Orkestra(Deliveries, Registrar):
     """The event store."""
     dead_letters: DeadLetters
     """Messages given up on."""
+    outbox: Outbox
+    """Messages that leave once what they belong to is committed."""
 
     def __init__(
         self,
@@ -146,13 +149,14 @@ class Orkestra(Deliveries, Registrar):
         self._aggregates: dict[type[Aggregate[Any]], AggregateHost] = {}
         self._listeners: list[Callable[[DeadLetter], Any]] = []
         self._followers: list[LogFollower] = []
-        self._projections: dict[str, Projection] = {}
+        self._projections: dict[str, Listed] = {}
         self._projectors: list[Projector] = []
         self._crews: list[Tasks | Threads] = []
         self._home: asyncio.AbstractEventLoop | None = None
         self._set_up_bus(threads)
         self.store = Store(self)
         self.dead_letters = DeadLetters(self)
+        self.outbox = Outbox(self)
 
     # Declaring.
 
@@ -162,16 +166,10 @@ class Orkestra(Deliveries, Registrar):
     def _register_projection(self, projection: Projection) -> None:
         name = projection.name
         self._must_be_new(f"projection {name}")
-        if name in self._projections or any(
-            route.info.short_name == name for route in self._routes.values()
-        ):
-            message = f"two handlers have the name {name}"
-            raise DuplicateHandlerNameError(message, {"handler": name})
-        self.add_types(*projection._events)
-        self._projections[name] = projection
-
-    def _projection_name(self, name: str) -> str:
-        return f"{self._registry.app}.{name}"
+        types = [self._registry.add_type(kind) for kind in projection._events]
+        topics = list(projection._topics)
+        full_name, wanted = self._registry.add_projection(name, types, topics)
+        self._projections[name] = Listed(projection, full_name, wanted)
 
     def _must_be_new(self, what: str) -> None:
         if self._status != "new":
@@ -180,9 +178,6 @@ class Orkestra(Deliveries, Registrar):
 
     def _add_route(self, registration: Registration, *, anywhere: bool = False) -> None:
         self._must_be_new(registration.label)
-        if registration.name in self._projections:
-            message = f"two handlers have the name {registration.name}"
-            raise DuplicateHandlerNameError(message, {"handler": registration.name})
         if registration.kind == "event" and not (
             registration.classes or registration.topics
         ):
@@ -197,10 +192,16 @@ class Orkestra(Deliveries, Registrar):
             concurrency=registration.concurrency,
             timeout=registration.timeout,
             prefetch=registration.prefetch,
+            inbox=registration.inbox,
         )
         info = self._registry.handler(index)
+        function = registration.function
+        if registration.inbox_parameter is not None:
+            function = with_inbox(
+                function, registration.inbox_parameter, self._plan, info["full_name"]
+            )
         route = Route(
-            handler=registration.function,
+            handler=function,
             name=info["full_name"],
             info=Entry(index, info["name"], registration, deque()),
             wake=self._wake_waiter,
@@ -339,8 +340,9 @@ class Orkestra(Deliveries, Registrar):
                 await self._start_consuming()
             else:
                 await self._start_following()
-            for projection in self._projections.values():
-                projector = Projector(self, projection)
+                self._start_outbox()
+            for listed in self._projections.values():
+                projector = Projector(self, listed)
                 self._projectors.append(projector)
                 await projector.start()
         except BaseException:
@@ -358,9 +360,14 @@ class Orkestra(Deliveries, Registrar):
                 await follower.start()
                 self._followers.append(follower)
 
-    async def _start_consuming(self) -> None:
+    def _start_outbox(self) -> None:
+        services, gave_up = self._services_or_refuse(), self._gave_up()
         for route in self._routes.values():
-            self._crews.append(await consume(self, route, self._thread_limit))
+            self._crews.append(consume_outbox(self, route, gave_up))
+        services.start_outbox(gave_up)
+
+    def _gave_up(self) -> Callable[[DeadLetter], None]:
+        """What the core is to call with what it gives up by itself."""
         this = weakref.ref(self)
 
         def gave_up(letter: DeadLetter) -> None:
@@ -368,12 +375,17 @@ class Orkestra(Deliveries, Registrar):
             if app is not None:
                 app._relay_gave_up(letter)
 
-        await self._services_or_refuse().start_relay(gave_up)
+        return gave_up
+
+    async def _start_consuming(self) -> None:
+        for route in self._routes.values():
+            self._crews.append(await consume(self, route, self._thread_limit))
+        await self._services_or_refuse().start_relay(self._gave_up())
         logger.info("%s consumes %d queues", self.name, len(self._crews))
 
     def _relay_gave_up(self, letter: DeadLetter) -> None:
-        """Called on a thread of the core: the broker never takes this event."""
-        logger.error("an event of the log cannot be published: %r", letter)
+        """Called on a thread of the core: nobody takes this message."""
+        logger.error("a message cannot leave the store: %r", letter)
         home = self._home
         if home is not None and not home.is_closed():
             asyncio.run_coroutine_threadsafe(self._tell(letter), home)
@@ -617,11 +629,11 @@ class Orkestra(Deliveries, Registrar):
             RebuildRunningError: It is being rebuilt already, here or elsewhere.
             SubscriptionStoppedError: It cannot handle an event and wants to stop.
         """
-        projection = self._projections.get(name)
-        if projection is None:
+        listed = self._projections.get(name)
+        if listed is None:
             message = f"there is no projection {name}"
             raise UnknownProjectionError(message, {"name": name})
-        return Rebuild(self, projection, resume=resume)
+        return Rebuild(self, listed, resume=resume)
 
     def projections(self) -> Call[list[ProjectionState]]:
         """How far each projection is, in whichever process it runs."""
@@ -631,12 +643,12 @@ class Orkestra(Deliveries, Registrar):
 
     async def _projection_states(self) -> list[ProjectionState]:
         services = self._services_or_refuse()
-        projectors = {p.projection.name: p for p in self._projectors}
+        projectors = {p.name: p for p in self._projectors}
         states = []
-        for name in self._projections:
-            full = self._projection_name(name)
-            position, head, lag, rebuild = await services.projection_state(full)
-            here = projectors.get(name)
+        for name, listed in self._projections.items():
+            found = await services.projection_state(listed.full_name)
+            position, head, lag, rebuild = found
+            here = projectors.get(listed.full_name)
             stopped = None if here is None else here.stopped
             state = ProjectionState(
                 name=name,
@@ -678,8 +690,8 @@ class Orkestra(Deliveries, Registrar):
         full = next(
             (r.name for r in self._routes.values() if r.info.short_name == name), name
         )
-        if name in self._projections:
-            full = self._projection_name(name)
+        if (listed := self._projections.get(name)) is not None:
+            full = listed.full_name
         stopped = {f.name: f.stopped for f in self._followers}
         stopped |= {p.name: p.stopped for p in self._projectors}
         if (reason := stopped.get(full)) is not None:

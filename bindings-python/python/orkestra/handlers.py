@@ -12,6 +12,7 @@ from orkestra._failures import invalid_handler
 from orkestra._orkestra import Metadata
 from orkestra._times import to_seconds
 from orkestra.errors import WrongKindError
+from orkestra.inbox import Inbox
 from orkestra.messages import Command, Event, RawEvent
 from orkestra.projections import Projection, ProjectionRegistrar
 from orkestra.retry import RetryPolicy
@@ -50,6 +51,8 @@ class Registration:
     is_async: bool
     wants_metadata: bool
     label: str
+    inbox: bool = False
+    inbox_parameter: str | None = None
 
 
 class Registrar(ProjectionRegistrar):
@@ -69,6 +72,7 @@ class Registrar(ProjectionRegistrar):
         concurrency: int | None = None,
         prefetch: int | None = None,
         inline: bool = False,
+        inbox: bool = False,
     ) -> Callable[[FunctionT], FunctionT]:
         """Declares the one handler of a command.
 
@@ -91,6 +95,10 @@ class Registrar(ProjectionRegistrar):
                 a broker; never under `concurrency`. Default: what the bus's URL says.
             inline: Whether a function that is not async runs in the event loop's own
                 thread: for those that never block.
+            inbox: Whether a message that comes again, over a broker or from an outbox,
+                is answered with what is recorded instead of being handled twice. A
+                function with a parameter annotated as ``Inbox`` may record that in a
+                transaction of its own.
 
         Raises:
             DuplicateHandlerError: The command has a handler already.
@@ -113,6 +121,7 @@ class Registrar(ProjectionRegistrar):
                     concurrency=concurrency,
                     prefetch=prefetch,
                     inline=inline,
+                    inbox=inbox,
                     start="now",
                     poison="park",
                 )
@@ -132,6 +141,7 @@ class Registrar(ProjectionRegistrar):
         concurrency: int | None = None,
         prefetch: int | None = None,
         inline: bool = False,
+        inbox: bool = False,
         start: Start = "now",
         poison: Poison = "park",
     ) -> Callable[[FunctionT], FunctionT]:
@@ -158,6 +168,7 @@ class Registrar(ProjectionRegistrar):
             concurrency: Calls at the same time. Default 1, which keeps the order.
             prefetch: As for command handlers.
             inline: As for command handlers.
+            inbox: As for command handlers; of the log, too.
             start: Where in the log it begins at its first start: ``"now"``,
                 ``"origin"`` or after a position. Later it goes on where it was.
             poison: What becomes of an event of the log that it cannot handle, after the
@@ -191,6 +202,7 @@ class Registrar(ProjectionRegistrar):
                     concurrency=concurrency,
                     prefetch=prefetch,
                     inline=inline,
+                    inbox=inbox,
                     start=start,
                     poison=poison,
                 )
@@ -253,6 +265,7 @@ def _registration(
     concurrency: int | None,
     prefetch: int | None,
     inline: bool,
+    inbox: bool,
     start: Start,
     poison: Poison,
 ) -> Registration:
@@ -281,7 +294,11 @@ def _registration(
         raise invalid_handler(
             label, f"poison: expected park, skip or stop, found {poison!r}"
         )
-    function, wants_metadata = _signature(label, function, classes)
+    inbox_parameter = _inbox_parameter(function)
+    if inbox_parameter is not None and not inbox:
+        reason = f"parameter {inbox_parameter}: expected inbox=True beside it"
+        raise invalid_handler(label, reason)
+    function, wants_metadata = _signature(label, function, classes, inbox_parameter)
     call = getattr(type(function), "__call__", None)  # noqa: B004 - its own
     return Registration(
         kind=kind,
@@ -300,18 +317,29 @@ def _registration(
         or (call is not None and inspect.iscoroutinefunction(call)),
         wants_metadata=wants_metadata,
         label=label,
+        inbox=inbox,
+        inbox_parameter=inbox_parameter,
     )
 
 
+def _inbox_parameter(function: Callable[..., Any]) -> str | None:
+    """The parameter that is annotated as an inbox, if there is one."""
+    names = (Inbox, "Inbox", "orkestra.Inbox")
+    return next((n for n, kind in _hints(function).items() if kind in names), None)
+
+
 def _signature(
-    label: str, function: Callable[..., Any], classes: tuple[type[Any], ...]
+    label: str,
+    function: Callable[..., Any],
+    classes: tuple[type[Any], ...],
+    inbox: str | None,
 ) -> tuple[Callable[..., Any], bool]:
     """Whether the function wants metadata; the function, its arguments in our order."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return function, False
-    parameters = list(signature.parameters.values())
+    parameters = [p for p in signature.parameters.values() if p.name != inbox]
     hints = _hints(function)
     positional = [
         p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -331,6 +359,8 @@ def _signature(
     def is_metadata(parameter: inspect.Parameter) -> bool:
         return _is_metadata(hints.get(parameter.name, parameter.annotation))
 
+    if is_metadata(positional[0]) and inbox is not None:
+        raise invalid_handler(label, "expected the message as its first parameter")
     if is_metadata(positional[0]):
         if len(positional) < 2:
             raise invalid_handler(label, "expected a parameter for the message")

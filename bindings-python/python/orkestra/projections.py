@@ -173,8 +173,8 @@ class ProjectionRegistrar:
 
         Args:
             name: Its name in the app: part of its checkpoint, so keep it.
-            events: The event classes. Default, without `topics` too: all events.
-            topics: AMQP patterns of topics, beside `events`.
+            events: The event classes.
+            topics: AMQP patterns of topics, beside `events`; ``"#"`` is everything.
             stream_prefix: Only streams whose names begin so.
             start: Where in the log it begins at its first start: ``"origin"``,
                 ``"now"`` or after a position.

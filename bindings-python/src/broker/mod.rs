@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 pub(crate) use consumer::{Consumer, Parts};
 pub(crate) use letters::{health, requeue_address};
-pub(crate) use sender::{Sender, Wish};
+pub(crate) use sender::{Outbound, Sender, Wish};
 pub(crate) use trouble::Trouble;
 
 /// Adds the classes to the module.

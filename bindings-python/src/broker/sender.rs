@@ -88,7 +88,7 @@ impl Sender {
         let outbound = if let Some(outbound) = found {
             outbound
         } else {
-            let made = Arc::new(self.look_at(&class, kind)?);
+            let made = Arc::new(Outbound::of(&self.registry, &class, kind)?);
             self.known.write().insert(address, Arc::clone(&made));
             made
         };
@@ -96,30 +96,6 @@ impl Sender {
             return Ok(outbound);
         }
         Err(wrong_kind(&class, kind))
-    }
-
-    fn look_at(&self, class: &Bound<'_, PyType>, kind: MessageKind) -> PyResult<Outbound> {
-        let info = class
-            .getattr("__orkestra_type__")
-            .map_err(|_| wrong_kind(class, kind))?;
-        let type_name: String = info.getattr("type_name")?.extract()?;
-        let topic = self
-            .registry
-            .0
-            .topic_for(&type_name)
-            .map_err(|error| errors::raise(&error))?;
-        let found = match info.getattr("kind")?.extract::<String>()?.as_str() {
-            "command" => MessageKind::Command,
-            _ => MessageKind::Event,
-        };
-        Ok(Outbound {
-            class: class.clone().unbind(),
-            kind: found,
-            type_name: type_name.into(),
-            topic: topic.into(),
-            version: info.getattr("version")?.extract()?,
-            decode: PyOnceLock::new(),
-        })
     }
 
     /// The sending of `message`, which has `stamp`, as something to await.
@@ -164,7 +140,43 @@ impl Sender {
 }
 
 impl Outbound {
-    fn outgoing(
+    /// What is known of a class; `kind` is what is expected.
+    pub(crate) fn of(
+        registry: &Registry,
+        class: &Bound<'_, PyType>,
+        kind: MessageKind,
+    ) -> PyResult<Self> {
+        let info = class
+            .getattr("__orkestra_type__")
+            .map_err(|_| wrong_kind(class, kind))?;
+        let type_name: String = info.getattr("type_name")?.extract()?;
+        let topic = registry
+            .0
+            .topic_for(&type_name)
+            .map_err(|error| errors::raise(&error))?;
+        let found = match info.getattr("kind")?.extract::<String>()?.as_str() {
+            "command" => MessageKind::Command,
+            _ => MessageKind::Event,
+        };
+        Ok(Self {
+            class: class.clone().unbind(),
+            kind: found,
+            type_name: type_name.into(),
+            topic: topic.into(),
+            version: info.getattr("version")?.extract()?,
+            decode: PyOnceLock::new(),
+        })
+    }
+
+    pub(crate) fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    pub(crate) fn type_name(&self) -> &str {
+        &self.type_name
+    }
+
+    pub(crate) fn outgoing(
         &self,
         json: &Bound<'_, PyBytes>,
         stamp: &Stamp,

@@ -5,6 +5,7 @@ use std::{
     ptr::{self, null_mut},
 };
 
+use orkestra::ports::TraceContext;
 use pyo3::{
     IntoPyObjectExt,
     exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
@@ -19,9 +20,16 @@ use super::call::{
 };
 use crate::{
     convert, errors,
-    fastcall::{app::App, incoming::drop_incoming, options::Options, slot, symbols::symbols},
+    fastcall::{
+        app::App,
+        incoming::{current_trace, drop_incoming},
+        options::Options,
+        slot,
+        symbols::symbols,
+    },
     metadata::Metadata,
     runtime,
+    stamp::Stamp,
 };
 
 unsafe fn describe(py: Python<'_>, call: *mut Call) -> String {
@@ -669,6 +677,35 @@ pub(super) fn new_command<'py>(
         (*call).state = State::Done;
         set_options(call, Ok(options), app.py());
         Ok(Bound::from_owned_ptr(app.py(), call.cast()))
+    }
+}
+
+/// Stamps `message` as one that is sent now, with these options; gives its stamp, the retries that are wanted, and the trace it belongs to.
+pub(crate) fn stamp_sending(
+    app: &Bound<'_, PyAny>,
+    message: &Bound<'_, PyAny>,
+    options: &Bound<'_, PyDict>,
+    is_event: bool,
+) -> PyResult<(Stamp, Option<u32>, TraceContext)> {
+    App::check(app)?;
+    let py = app.py();
+    let options = Options::from_dict(options)?;
+    let max_retries = options.max_retries;
+    let kind = if is_event { Kind::Event } else { Kind::Send };
+    // SAFETY: `app` is one; the new call owns its references and is given back at the end.
+    unsafe {
+        let call = new_call(app.as_ptr(), message.as_ptr(), null_mut(), kind);
+        if call.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        (*call).state = State::Done;
+        set_options(call, Ok(options), py);
+        let owner = Bound::from_owned_ptr(py, call.cast());
+        stamp(py, call)?;
+        let made = (*call).stamp.clone();
+        let trace = current_trace();
+        drop(owner);
+        Ok((made, max_retries, trace))
     }
 }
 

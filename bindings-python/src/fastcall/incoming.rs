@@ -100,6 +100,20 @@ pub(crate) fn with_incoming<T>(
     }
 }
 
+/// The handler has recorded by itself that it has handled what the call is about. Of what came from the log nothing is to be told.
+#[pyfunction]
+pub(super) fn claimed(call: &Bound<'_, PyAny>) -> PyResult<()> {
+    let call = fields(call)?;
+    // SAFETY: as above; nobody else has the box now, as the interpreter is attached and no Python code runs.
+    unsafe {
+        let incoming = (*call).incoming;
+        if !incoming.is_null() {
+            (*incoming).claimed();
+        }
+    }
+    Ok(())
+}
+
 /// The trace of what is being handled here, empty for nothing.
 pub(super) unsafe fn current_trace() -> TraceContext {
     let call = current();

@@ -27,6 +27,7 @@ mod symbols;
 use pyo3::prelude::*;
 
 pub(crate) use call::stamp_fact;
+pub(crate) use coroutine::stamp_sending;
 pub(crate) use incoming::{handle, take_incoming, with_incoming};
 pub(crate) use slot::{is_message, put as put_stamp, stamp_of};
 pub(crate) use symbols::call;
@@ -68,5 +69,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(coroutine::wrap_coroutine, module)?)?;
     module.add_function(wrap_pyfunction!(coroutine::new_handling, module)?)?;
     module.add_function(wrap_pyfunction!(coroutine::new_command, module)?)?;
+    module.add_function(wrap_pyfunction!(incoming::claimed, module)?)?;
     Ok(())
 }

@@ -13,6 +13,7 @@ __all__ = [
     "Dialect",
     "Done",
     "Link",
+    "Pending",
     "Row",
     "Statement",
     "Steps",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 
 Dialect = Literal["postgres", "sqlite"]
@@ -60,6 +62,23 @@ class Done(Awaitable[T_co], Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"Done({self.value!r})"
+
+
+class Pending(Generic[T]):
+    """A result that is there, or one that has to be awaited."""
+
+    def __init__(self, result: Awaitable[T]) -> None:
+        self._result = result
+
+    def then(self, convert: Callable[[T], U]) -> Awaitable[U]:
+        """The converted result, in the same way."""
+        if isinstance(self._result, Done):
+            return Done(convert(self._result.value))
+
+        async def wait() -> U:
+            return convert(await self._result)
+
+        return wait()
 
 
 class Link(ABC):
