@@ -53,10 +53,24 @@ impl PageBuilder {
         stream: RowStream,
         limit: usize,
     ) -> Result<bool, Failure> {
+        self.fill_wanted(conn, stream, limit, |_| Ok(true)).await
+    }
+
+    /// The same of the rows that are `wanted`.
+    pub(super) async fn fill_wanted(
+        &mut self,
+        conn: &Conn,
+        stream: RowStream,
+        limit: usize,
+        mut wanted: impl FnMut(&Row) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
         let mut rows = pin!(stream);
         let nothing: Arc<str> = Arc::default();
         conn.patiently(async {
             while let Some(row) = rows.try_next().await? {
+                if !wanted(&row)? {
+                    continue;
+                }
                 if self.entries.len() >= limit || self.payload.len() >= MAX_BYTES {
                     return Ok(false);
                 }

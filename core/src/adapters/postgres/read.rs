@@ -26,21 +26,30 @@ const DEFAULT_PAGE: usize = 1_000;
 /// Positions that a page with a filter looks at, so that no read takes long.
 const WINDOW: u64 = 100_000;
 
-const STREAM: &str = "SELECT s.id, coalesce(s.deleted_through, -1), h.revision \
-     FROM {schema}.streams s LEFT JOIN LATERAL ( \
-         SELECT e.revision FROM {schema}.events e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1 \
-     ) h ON true WHERE s.name = $1";
+/// What a stream is like and the events wanted of it, of one moment: a row without an event if there are none. The rows come as the inner
+/// query orders them, since the outer one has a single row.
+macro_rules! of_stream {
+    ($range:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", f.floor, f.last FROM ( \
+                 SELECT s.id, coalesce(s.deleted_through, -1) + 1 AS floor, h.revision AS last \
+                 FROM {schema}.streams s LEFT JOIN LATERAL ( \
+                     SELECT e.revision FROM {schema}.events e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1 \
+                 ) h ON true WHERE s.name = $1 \
+             ) f LEFT JOIN LATERAL ( \
+                 SELECT * FROM {schema}.events e WHERE e.stream_id = f.id AND ",
+            $range,
+            " ORDER BY e.revision ",
+            $order,
+            " LIMIT $3) e ON true"
+        )
+    };
+}
 
-const FORWARDS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM {schema}.events e WHERE e.stream_id = $1 AND e.revision >= $2 AND e.revision <= $3 ORDER BY e.revision LIMIT $4"
-);
-const BACKWARDS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM {schema}.events e WHERE e.stream_id = $1 AND e.revision >= $2 AND e.revision <= $3 ORDER BY e.revision DESC LIMIT $4"
-);
+const FORWARDS: &str = of_stream!("e.revision >= greatest($2, f.floor)", "ASC");
+const BACKWARDS: &str = of_stream!("e.revision >= f.floor AND e.revision <= $2", "DESC");
 const ALL: &str = concat!(
     "SELECT ",
     columns!(),
@@ -89,44 +98,39 @@ pub(super) async fn read_stream(
     stream: &StreamName,
     options: ReadStream,
 ) -> Result<StreamPage, Failure> {
-    let found = conn.query_opt(STREAM, &[(&&**stream, Type::TEXT)]).await?;
-    let Some(row) = found else {
-        return Ok(nothing());
-    };
-    let (id, deleted_through): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let Some(last) = row.try_get::<_, Option<i64>>(2)? else {
-        return Ok(nothing());
-    };
-    let floor = deleted_through + 1;
-    // What is appended from now on belongs to the next page: the last revision is told with this one.
-    let (sql, from, to) = match options.direction {
-        Direction::Forwards => {
-            let from = options.from_revision.map_or(0, signed);
-            (FORWARDS, from.max(floor), last)
-        }
-        Direction::Backwards => {
-            let to = options.from_revision.map_or(last, signed);
-            (BACKWARDS, floor, to.min(last))
-        }
+    let (sql, from) = match options.direction {
+        Direction::Forwards => (FORWARDS, options.from_revision.map_or(0, signed)),
+        Direction::Backwards => (BACKWARDS, options.from_revision.map_or(i64::MAX, signed)),
     };
     let limit = options.limit.min(MAX_EVENTS);
     let rows = core.sizes.rows(limit);
+    let asked = signed(rows as u64);
+    let params: [Param<'_>; 3] = [
+        (&&**stream, Type::TEXT),
+        (&from, Type::INT8),
+        (&asked, Type::INT8),
+    ];
+    let answer = conn.stream(sql, &params).await?;
     let mut page = PageBuilder::default();
-    let mut whole = true;
-    if from <= to && limit > 0 {
-        let asked = signed(rows as u64);
-        let params: [Param<'_>; 4] = [
-            (&id, Type::INT8),
-            (&from, Type::INT8),
-            (&to, Type::INT8),
-            (&asked, Type::INT8),
-        ];
-        let stream = conn.stream(sql, &params).await?;
-        whole = page.fill(&conn, stream, limit).await?;
-    }
+    let mut found: Option<(i64, Option<i64>)> = None;
+    let whole = page
+        .fill_wanted(&conn, answer, limit, |row| {
+            if found.is_none() {
+                found = Some((row.try_get(9)?, row.try_get(10)?));
+            }
+            Ok(row.try_get::<_, Option<i64>>(0)?.is_some())
+        })
+        .await?;
     core.sizes.learn(&page);
+    let Some((floor, Some(last))) = found else {
+        return Ok(nothing());
+    };
+    let (from, to) = match options.direction {
+        Direction::Forwards => (from.max(floor), last),
+        Direction::Backwards => (floor, from.min(last)),
+    };
     let wanted = usize::try_from(to - from + 1).unwrap_or(0);
-    let end = whole && page.len() >= wanted.min(usize::MAX) || whole && page.len() < rows;
+    let end = whole && (page.len() >= wanted || page.len() < rows);
     Ok(StreamPage {
         events: page
             .finish(&conn, &core.names, Some(stream.shared()))
