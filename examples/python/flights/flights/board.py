@@ -1,4 +1,4 @@
-"""The board: what the event handlers know of all flights, in whole numbers."""
+"""The board: what is known of all flights, in whole numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from flights.events import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flights.events import FlightEvent
 
 
@@ -44,6 +46,12 @@ class Tally:
         elif isinstance(event, FlightCancelled):
             self.cancelled += 1
 
+    @property
+    def events(self) -> int:
+        """Each event was counted as one of these."""
+        happened = self.departures + self.arrivals
+        return self.flights + self.cancelled + self.diverted + happened
+
     def add(self, other: Tally) -> None:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -53,14 +61,27 @@ class Board:
     """Flights, cancellations and delays, per carrier and per airport of origin."""
 
     def __init__(self) -> None:
-        self.events = 0
         self.carriers: defaultdict[str, Tally] = defaultdict(Tally)
         self.airports: defaultdict[str, Tally] = defaultdict(Tally)
 
     def count(self, event: FlightEvent) -> None:
-        self.events += 1
         self.carriers[event.carrier].count(event)
         self.airports[event.origin].count(event)
+
+    @property
+    def events(self) -> int:
+        """How many were counted."""
+        return self.total().events
+
+    def take(self, kind: str, name: str, tally: Tally) -> None:
+        """Puts in what was counted before."""
+        (self.carriers if kind == "carrier" else self.airports)[name] = tally
+
+    def tallies(self) -> Iterator[tuple[str, str, Tally]]:
+        """Each with its kind and name."""
+        for kind, named in (("carrier", self.carriers), ("airport", self.airports)):
+            for name, tally in named.items():
+                yield kind, name, tally
 
     def total(self) -> Tally:
         total = Tally()
@@ -70,6 +91,7 @@ class Board:
 
     def lines(self) -> list[str]:
         """As examples/flights.awk prints it, sorted."""
-        named = [(f"carrier {name}", tally) for name, tally in self.carriers.items()]
-        named += [(f"airport {name}", tally) for name, tally in self.airports.items()]
-        return sorted(" ".join(map(str, (name, *astuple(t)))) for name, t in named)
+        return sorted(
+            " ".join(map(str, (kind, name, *astuple(tally))))
+            for kind, name, tally in self.tallies()
+        )

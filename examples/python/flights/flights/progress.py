@@ -33,6 +33,13 @@ class Progress:
             if now - self._shown >= self._every:
                 self._show(now)
 
+    def reach(self, done: int, total: int) -> None:
+        """As somebody else counts."""
+        self.done, self._total = done, max(total, 1)
+        now = time.perf_counter()
+        if now - self._shown >= self._every:
+            self._show(now)
+
     def end(self) -> None:
         self._show(time.perf_counter())
         if self._live:

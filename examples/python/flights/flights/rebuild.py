@@ -1,4 +1,4 @@
-"""The board from the log alone, as a second start finds it."""
+"""The board from the log alone, and the view built anew beside the live one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from flights.board import Board
 from flights.events import FLIGHT_EVENTS
+from flights.progress import Progress
+from flights.projection import keep_board, read_board
 from flights.replays import STREAM, ReplayFinished, ReplayStarted
+from flights.view import open_view
 from orkestra import Orkestra
 
 if TYPE_CHECKING:
@@ -42,4 +45,28 @@ async def rebuild(store: str) -> Rebuilt | None:
             board.count(recorded.event)
         seconds = time.perf_counter() - begun
     finished = isinstance(notes[-1], ReplayFinished)
+    return Rebuilt(board, seconds, notes[0].runtime, notes[0].limit, finished)
+
+
+async def rebuild_view(store: str) -> Rebuilt | None:
+    """Builds the view anew and switches to it; nothing if there was no replay."""
+    view = await open_view(store)
+    try:
+        app = Orkestra("flights", store=store)
+        app.add_types(ReplayStarted, ReplayFinished)
+        keep_board(app, view)
+        async with app:
+            notes = [r.event async for r in app.store.read_stream(STREAM)]
+            if not notes or not isinstance(notes[0], ReplayStarted):
+                return None
+            begun = time.perf_counter()
+            bar = Progress("rebuild", 1)
+            async for progress in app.rebuild("board"):
+                bar.reach(progress.position or 0, progress.head or 0)
+            bar.end()
+            seconds = time.perf_counter() - begun
+            finished = isinstance(notes[-1], ReplayFinished)
+            board = await read_board(view)
+    finally:
+        await view.close()
     return Rebuilt(board, seconds, notes[0].runtime, notes[0].limit, finished)

@@ -1,4 +1,4 @@
-"""Every row as commands to its aircraft, and a board kept by an event handler."""
+"""Every row as commands to its aircraft, and a board kept by a projection."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flights.aircraft import Aircraft
-from flights.board import Board
 from flights.commands import stream_of
-from flights.events import FLIGHT_EVENTS
 from flights.progress import Progress
+from flights.projection import keep_board, read_board
 from flights.replays import STREAM, ReplayFinished, ReplayStarted
 from flights.rows import ROWS, commands, rows
+from flights.view import open_view
 from orkestra import Orkestra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from flights.events import FlightEvent
+    from flights.board import Board
     from flights.rows import Row
+    from flights.view import View
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,19 @@ async def replay(
     data: Path, store: str, *, limit: int | None, in_flight: int
 ) -> Replayed:
     """Fills an empty store; `in_flight` rows at once share transactions."""
-    board = Board()
+    view = await open_view(store)
+    try:
+        return await _replay(data, store, view, limit, in_flight)
+    finally:
+        await view.close()
+
+
+async def _replay(
+    data: Path, store: str, view: View, limit: int | None, in_flight: int
+) -> Replayed:
     app = Orkestra("flights", store=store)
     app.add_aggregate(Aircraft, concurrency=in_flight)
-
-    @app.event_handler(*FLIGHT_EVENTS, name="board", start="origin")
-    async def keep_board(event: FlightEvent) -> None:
-        board.count(event)
+    keep_board(app, view)
 
     async with app:
         started = ReplayStarted(runtime="python", limit=limit)
@@ -59,6 +66,7 @@ async def replay(
         seconds = time.perf_counter() - begun
         finished = ReplayFinished(rows=progress.done)
         await app.store.append(STREAM, [finished], expected=0)
+    board = await read_board(view)
     return Replayed(board, progress.done, done.events, seconds)
 
 

@@ -54,8 +54,10 @@ def mean(minutes: int, count: int) -> str:
     return f"{minutes / count:.2f}" if count else "-"
 
 
-def store_bytes(path: Path) -> int:
-    """The size of the store's files, the write-ahead log included."""
+def store_bytes(path: Path | None) -> int:
+    """The size of the store's and the view's files; 0 where a server has them."""
+    if path is None:
+        return 0
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
