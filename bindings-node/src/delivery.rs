@@ -24,8 +24,9 @@ pub struct NodeDelivery {
     kind: MessageKind,
 }
 
+/// What a dead letter is about.
 #[derive(Deserialize)]
-struct AddressedIn {
+pub(crate) struct AddressedIn {
     id: Uuid,
     message_id: Uuid,
     type_name: String,
@@ -33,6 +34,25 @@ struct AddressedIn {
     body: Option<String>,
     correlation_id: String,
     reason: String,
+}
+
+impl AddressedIn {
+    /// The reason, and what it is about.
+    pub(crate) fn read(self, handler: String, kind: MessageKind) -> (DeadLetterReason, Addressed) {
+        let reason = DeadLetterReason::parse(&self.reason);
+        let addressed = Addressed {
+            id: self.id,
+            handler,
+            kind,
+            message_id: self.message_id,
+            type_name: self.type_name,
+            topic: self.topic,
+            body: self.body.map(Bytes::from),
+            correlation_id: self.correlation_id,
+            trace_id: None,
+        };
+        (reason.unwrap_or(DeadLetterReason::Undecodable), addressed)
+    }
 }
 
 #[napi]
@@ -99,23 +119,8 @@ fn answer(next: Next) -> napi::Either<f64, String> {
 impl NodeDelivery {
     /// The dead letter of this delivery; `json` says what it is about.
     pub(crate) fn dead_letter(&self, json: &str, now: i64) -> napi::Result<DeadLetter> {
-        let to: AddressedIn = parse(json)?;
-        let reason = DeadLetterReason::parse(&to.reason);
-        let addressed = Addressed {
-            id: to.id,
-            handler: self.handler.clone(),
-            kind: self.kind,
-            message_id: to.message_id,
-            type_name: to.type_name,
-            topic: to.topic,
-            body: to.body.map(Bytes::from),
-            correlation_id: to.correlation_id,
-            trace_id: None,
-        };
-        Ok(self.inner.dead_letter(
-            reason.unwrap_or(DeadLetterReason::Undecodable),
-            addressed,
-            Timestamp::from_micros(now),
-        ))
+        let (reason, addressed) = parse::<AddressedIn>(json)?.read(self.handler.clone(), self.kind);
+        let now = Timestamp::from_micros(now);
+        Ok(self.inner.dead_letter(reason, addressed, now))
     }
 }

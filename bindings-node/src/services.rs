@@ -12,7 +12,7 @@ use std::{
 
 use napi_derive::napi;
 use orkestra::{
-    AppError, Error, Plan, Services, Settings,
+    AppError, Backend, Error, Plan, Services, Settings,
     broker::Broker,
     code::Cause,
     ports::{BusError, StoreError},
@@ -78,6 +78,19 @@ impl NodeStores {
     #[napi(getter)]
     pub fn max_payload_bytes(&self) -> i64 {
         i64::try_from(self.plan.limits.max_bytes).unwrap_or(i64::MAX)
+    }
+
+    /// The files of SQLite stores, which nothing else may open.
+    #[napi(getter)]
+    pub fn sqlite_files(&self) -> Vec<String> {
+        [Some(&self.plan.store), self.plan.state.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|backend| match backend {
+                Backend::Sqlite(path) => Some(path.display().to_string()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Opens the adapters for the app of that underscored name, away from the JavaScript thread: a disk may be slow.

@@ -1,7 +1,5 @@
 //! Named readers of the log.
 
-use std::{cell::RefCell, rc::Rc};
-
 use napi_derive::napi;
 use orkestra::{
     ports::{Position, StoreError, TypeFilter},
@@ -13,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     bridge::{Spawner, Started},
     error::parse,
+    lent::Slot,
     pages,
     registry::NodeRegistry,
     services::NodeStores,
@@ -23,7 +22,6 @@ use crate::{
 struct SubscribeIn {
     /// Without a name the place is kept in memory only.
     name: Option<String>,
-    /// `"origin"`, `"now"` or a position.
     start: StartIn,
     /// A handler's events instead of `topics`.
     handler: Option<usize>,
@@ -32,52 +30,29 @@ struct SubscribeIn {
     batch_size: usize,
 }
 
+/// `"origin"`, `"now"` or a position.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum StartIn {
+pub(crate) enum StartIn {
     After(u64),
     Word(String),
+}
+
+impl StartIn {
+    pub(crate) fn read(self) -> Start {
+        match self {
+            Self::After(position) => Start::After(Position(position)),
+            Self::Word(word) if word == "now" => Start::Now,
+            Self::Word(_) => Start::Origin,
+        }
+    }
 }
 
 /// A named reader of the log.
 #[napi(js_name = "Subscription")]
 pub struct NodeSubscription {
     spawner: Spawner,
-    slot: Slot,
-}
-
-type Slot = Rc<RefCell<Option<Subscription>>>;
-
-/// The subscription while a call uses it; back in its place when the call ends or is dropped.
-struct Lent {
-    slot: Slot,
-    subscription: Option<Subscription>,
-}
-
-impl Lent {
-    fn take(slot: &Slot) -> Result<Self, StoreError> {
-        let subscription = slot.borrow_mut().take();
-        if subscription.is_none() {
-            return Err(StoreError::InvalidArgument {
-                argument: "subscription".into(),
-                reason: "a call is under way".into(),
-            });
-        }
-        Ok(Self {
-            slot: Rc::clone(slot),
-            subscription,
-        })
-    }
-
-    fn get(&mut self) -> Result<&mut Subscription, StoreError> {
-        self.subscription.as_mut().ok_or(StoreError::Closed {})
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        *self.slot.borrow_mut() = self.subscription.take();
-    }
+    slot: Slot<Subscription>,
 }
 
 #[napi]
@@ -87,31 +62,27 @@ impl NodeSubscription {
     pub fn new(stores: &NodeStores, registry: &NodeRegistry, json: String) -> napi::Result<Self> {
         let services = stores.services()?;
         let given: SubscribeIn = parse(&json)?;
-        let start = match given.start {
-            StartIn::After(position) => Start::After(Position(position)),
-            StartIn::Word(word) if word == "now" => Start::Now,
-            StartIn::Word(_) => Start::Origin,
-        };
         let types = match (given.handler, &given.topics) {
             (Some(handler), _) => registry.inner.filter_for(HandlerIndex(handler)),
             (None, Some(topics)) => registry.inner.filter(&patterns_of(topics)?),
             (None, None) => TypeFilter::default(),
         };
-        let mut options = SubscriptionOptions::new(start, types).batch_size(given.batch_size);
+        let mut options =
+            SubscriptionOptions::new(given.start.read(), types).batch_size(given.batch_size);
         options.stream_prefix = given.stream_prefix;
         let subscription = services.subscribe(given.name, options);
         Ok(Self {
             spawner: stores.spawner.clone(),
-            slot: Rc::new(RefCell::new(Some(subscription))),
+            slot: Slot::new(subscription),
         })
     }
 
     /// Finds the place to start at.
     #[napi]
     pub fn open(&self) -> napi::Result<Started> {
-        let slot = Rc::clone(&self.slot);
+        let slot = self.slot.clone();
         self.spawner.start(async move {
-            let mut lent = Lent::take(&slot)?;
+            let mut lent = slot.take()?;
             lent.get()?.open().await?;
             Ok::<_, StoreError>(None)
         })
@@ -120,9 +91,9 @@ impl NodeSubscription {
     /// Waits for the next events: `{position, events}`.
     #[napi]
     pub fn next(&self) -> napi::Result<Started> {
-        let slot = Rc::clone(&self.slot);
+        let slot = self.slot.clone();
         self.spawner.start(async move {
-            let mut lent = Lent::take(&slot)?;
+            let mut lent = slot.take()?;
             let batch = lent.get()?.next().await?;
             let position = batch
                 .position
@@ -137,9 +108,9 @@ impl NodeSubscription {
     /// Gives the right to read under the name back.
     #[napi]
     pub fn release(&self) -> napi::Result<Started> {
-        let slot = Rc::clone(&self.slot);
+        let slot = self.slot.clone();
         self.spawner.start(async move {
-            let mut lent = Lent::take(&slot)?;
+            let mut lent = slot.take()?;
             lent.get()?.release().await?;
             Ok::<_, StoreError>(None)
         })
@@ -148,10 +119,10 @@ impl NodeSubscription {
     /// Everything up to `position` is handled.
     #[napi]
     pub fn ack(&self, position: i64) -> napi::Result<Started> {
-        let slot = Rc::clone(&self.slot);
+        let slot = self.slot.clone();
         let position = u64::try_from(position).ok().map(Position);
         self.spawner.start(async move {
-            let mut lent = Lent::take(&slot)?;
+            let mut lent = slot.take()?;
             lent.get()?.ack(position).await?;
             Ok::<_, StoreError>(None)
         })

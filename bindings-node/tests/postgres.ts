@@ -20,6 +20,8 @@ export async function database(): Promise<string> {
   const name = `node_${randomUUID().replaceAll("-", "").slice(0, 12)}`;
   await asAdmin(`CREATE DATABASE "${name}" TEMPLATE template0`);
   onTestFinished(() => asAdmin(`DROP DATABASE "${name}" WITH (FORCE)`));
+  // The schema `orkestra` would be the first place of a user named so, from the moment that it is there.
+  await asAdmin(`ALTER DATABASE "${name}" SET search_path = public`);
   const url = new URL(server ?? "");
   url.pathname = name;
   return url.href;

@@ -53,6 +53,15 @@ import {
 } from "./message.js";
 import { Metadata } from "./metadata.js";
 import { attempt, type NativeStores, native } from "./native.js";
+import {
+  duplicate,
+  type Projected,
+  type ProjectionHandler,
+  type ProjectionOptions,
+  type ProjectionState,
+  Projections,
+} from "./projections.js";
+import type { Rebuild, RebuildOptions } from "./rebuild.js";
 import type { Row } from "./recorded.js";
 import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
@@ -95,6 +104,7 @@ export class Orkestra {
   readonly #hasBroker: boolean;
   readonly #closeTimeoutMs: number;
   readonly #logger: Logger | undefined;
+  readonly #projections: Projections;
   readonly #readers = new Map<Route, { readonly start: Start; readonly poison: Poison }>();
   readonly #aggregates = new Map<Executor, AggregateHost>();
   #followers: LogFollower[] = [];
@@ -171,6 +181,12 @@ export class Orkestra {
       clock: this.#origin.clock,
       guard: () => this.#guard(),
     });
+    this.#projections = new Projections({
+      ...this.#subscriptionHost(),
+      origin: this.#origin,
+      deliveries: this.#deliveries,
+      warn: (message, error) => this.#warn(message, error),
+    });
     this.deadLetters = new DeadLetters(this.#bridge, this.#stores, redelivery);
   }
 
@@ -206,21 +222,63 @@ export class Orkestra {
   ): this {
     this.#registering("an event handler");
     const name = options.name ?? this.#nameOf(handler);
+    if (this.#projections.has(name)) throw duplicate(name);
     const route = this.#registry.addEvent(selector, handler as Call, { ...options, name });
     const { start = "now", poison = "park" } = options;
     this.#readers.set(route, { start, poison });
     return this;
   }
 
+  /**
+   * Declares a projection: what builds a view from the log.
+   *
+   * The handler gets events in the order of the log and saves the checkpoint in the transaction of its view, so that each event is in the view
+   * exactly once. One that saves none gets each event at least once. Of all processes one at a time runs it.
+   *
+   * @throws {DuplicateHandlerNameError} if a handler or another projection has its name.
+   * @throws {InvalidHandlerError} if an option cannot be used.
+   *
+   * @example
+   * ```ts
+   * app.projection("board", { events: [FlightLanded] }, async (events, checkpoint) => {
+   *   const client = await pool.connect();
+   *   try {
+   *     await client.query("BEGIN");
+   *     for (const { event } of events) await client.query(…);
+   *     await checkpoint.save(client);
+   *     await client.query("COMMIT");
+   *   } catch (error) {
+   *     await client.query("ROLLBACK");
+   *     throw error;
+   *   } finally {
+   *     client.release();
+   *   }
+   * });
+   * ```
+   */
+  projection<const O extends ProjectionOptions>(
+    name: string,
+    options: O,
+    handler: ProjectionHandler<Projected<O>>,
+  ): this {
+    this.#registering("a projection");
+    this.#projections.add(name, options, handler);
+    return this;
+  }
+
   /** Registers a group of handlers. */
   include(handlers: Handlers): this {
     for (const registration of handlers.registrations()) {
-      const { handler, options } = registration;
-      if (registration.kind === "command") {
+      const { options } = registration;
+      if (registration.kind === "projection") {
+        this.#registering("a projection");
+        this.#projections.add(registration.name, registration.options, registration.handler);
+      } else if (registration.kind === "command") {
         this.#registering("the handler of a command");
-        this.#registry.addCommand(registration.type, handler, options);
+        this.#registry.addCommand(registration.type, registration.handler, options);
       } else {
-        this.eventHandler(registration.selector, handler as EventHandler<unknown>, options);
+        const handler = registration.handler as EventHandler<unknown>;
+        this.eventHandler(registration.selector, handler, options);
       }
     }
     return this;
@@ -368,7 +426,8 @@ export class Orkestra {
   }
 
   /**
-   * Waits until the subscription or event handler `name` has finished `position`.
+   * Waits until the projection, event handler or subscription `name` has finished `position`: of a projection, until its transaction is
+   * committed, so that what a command appended (`Executed.position`) can be read in the view.
    *
    * @throws {NotCaughtUpError} if it does not get there in `timeoutMs` milliseconds, by default 30,000.
    * @throws {SubscriptionStoppedError} if its `poison` policy stops it before.
@@ -381,10 +440,32 @@ export class Orkestra {
     this.#guard();
     const { timeoutMs = 30_000 } = options;
     const route = this.#registry.routes.find((other) => other.name === name);
-    const reader = route?.fullName ?? name;
-    const halted = this.#followers.find(({ state }) => state.name === reader)?.halted;
+    const follower = this.#followers.find(({ state }) => state.name === route?.fullName);
+    const projection = this.#projections.reader(name);
+    const reader = projection?.fullName ?? route?.fullName ?? name;
+    const halted = projection?.halted ?? follower?.halted;
     const host = { ...this.#subscriptionHost(), clock: this.#origin.clock };
     await caughtUp(host, reader, position, timeoutMs, halted);
+  }
+
+  /**
+   * Builds a projection's view anew, beside the live one, and switches to it. The projection gets the log from the origin, with
+   * `checkpoint.suffix` `_rebuild`; when it has caught up, the live view waits for what came in meanwhile and for the switch, wherever it runs.
+   *
+   * @throws {UnknownProjectionError} at once, if there is no projection of that name.
+   * @throws {NoSwitchError} if it has no `switch`.
+   * @throws {RebuildRunningError} if it is being rebuilt already, here or elsewhere.
+   * @throws {SubscriptionStoppedError} if it cannot handle an event and wants to stop.
+   */
+  rebuild(name: string, options: RebuildOptions = {}): Rebuild {
+    this.#guard();
+    return this.#projections.rebuild(name, options);
+  }
+
+  /** How far each projection is, in whichever process it runs. */
+  async projections(): Promise<ProjectionState[]> {
+    this.#guard();
+    return this.#projections.states();
   }
 
   /** The topic of a definition, a message or a type name. */
@@ -399,6 +480,7 @@ export class Orkestra {
       app: this.name,
       status: this.#status,
       readers: this.#followers.map(({ state }) => state),
+      projections: this.#projections,
       store: this.store,
       deadLetters: this.deadLetters,
       stores: this.#stores,
@@ -470,8 +552,10 @@ export class Orkestra {
       );
       for (const follower of this.#followers) await follower.open();
     }
+    await this.#projections.open();
     this.#status = "running";
     this.#bus.running = true;
+    this.#projections.follow();
     for (const follower of this.#followers) this.#deliveries.behind(follower.follow());
     return this;
   }

@@ -10,9 +10,17 @@ import { type DeadLetter, deadLetterOf } from "./dead-letters.js";
 import { HandlerTimeoutError, RejectedError } from "./errors.js";
 import { type Message, modelOf, payloadOf } from "./message.js";
 import { Metadata } from "./metadata.js";
-import { attempt, type NativeDelivery, type NativeStores, native } from "./native.js";
+import {
+  attempt,
+  type NativeDelivery,
+  type NativeStores,
+  type NativeWork,
+  native,
+  type Started,
+} from "./native.js";
 import { errorRecords, errorTypes, Reject, RetryAfter } from "./outcome.js";
 import { encodePayload } from "./payload.js";
+import type { Row } from "./recorded.js";
 import type { Registry } from "./registry.js";
 import type { Route } from "./route.js";
 
@@ -56,6 +64,9 @@ interface Given {
   readonly body: string | undefined;
   readonly reason: string;
 }
+
+/** Records a dead letter; `json` says what it is about, the time is in microseconds. */
+type Record = (json: string, nowMicros: number) => Started;
 
 /** How deliveries are set up. */
 export interface DeliveriesOptions {
@@ -159,7 +170,23 @@ export class Deliveries {
       data: JSON.stringify(data),
       attempts: 1,
     });
-    return this.#bury(route, machine, { type, stamp, body, reason: "undecodable" });
+    const given = { type, stamp, body, reason: "undecodable" };
+    return this.#bury(route.fullName, this.#recording(machine), given);
+  }
+
+  /** Records a logged event that a projection gave up; false when the app closed before that. */
+  async parkEvent(work: NativeWork, handler: string, row: Row, reason: string): Promise<boolean> {
+    const { stores } = this.#options;
+    const { type, version, data } = row;
+    const stamp = Metadata.read(row.id, row.metadata);
+    const attempts = work.attempt();
+    const body = encoded("event", { type, version, stamp, data: JSON.stringify(data), attempts });
+    const record: Record = (json, now) => stores.parkEvent(work, handler, json, now);
+    return this.#bury(handler, record, { type, stamp, body, reason });
+  }
+
+  #recording(machine: NativeDelivery): Record {
+    return (json, now) => this.#options.stores.recordDeadLetter(machine, json, now);
   }
 
   #judge(machine: NativeDelivery, error: unknown): number | string {
@@ -180,22 +207,23 @@ export class Deliveries {
     const type = modelOf(message)?.typeName ?? "";
     const body = bodyOf(message, stamp, machine.attempts);
     const about = { type, stamp, body, reason };
-    if (logged) return this.#bury(route, machine, about);
-    await this.#record(route, machine, about);
+    const record = this.#recording(machine);
+    if (logged) return this.#bury(route.fullName, record, about);
+    await this.#record(route.fullName, record, about);
     return true;
   }
 
   /** An event of the log counts as handled once it is recorded, so that is tried until it succeeds or the app closes. */
-  async #bury(route: Route, machine: NativeDelivery, about: Given): Promise<boolean> {
-    while (!(await this.#record(route, machine, about))) {
+  async #bury(handler: string, record: Record, about: Given): Promise<boolean> {
+    while (!(await this.#record(handler, record, about))) {
       await this.#options.origin.clock.sleep(AFTER_FAILURE, this.closing);
       if (this.closing.aborted) return false;
     }
     return true;
   }
 
-  async #record(route: Route, machine: NativeDelivery, about: Given): Promise<boolean> {
-    const { origin, registry, bridge, stores, warn } = this.#options;
+  async #record(handler: string, record: Record, about: Given): Promise<boolean> {
+    const { origin, registry, bridge, warn } = this.#options;
     const { type, stamp, body, reason } = about;
     const now = origin.clock.now();
     try {
@@ -209,11 +237,11 @@ export class Deliveries {
         reason,
       });
       const micros = Math.round(now * 1000);
-      const text = await bridge.run(() => stores.recordDeadLetter(machine, json, micros));
+      const text = await bridge.run(() => record(json, micros));
       await this.announce(deadLetterOf(JSON.parse(text ?? "{}")));
       return true;
     } catch (error) {
-      warn(`${route.fullName}: the dead letter of ${type} was not recorded`, error);
+      warn(`${handler}: the dead letter of ${type} was not recorded`, error);
       return false;
     }
   }

@@ -6,6 +6,7 @@
 import type { Context } from "./context.js";
 import type { AnyCommandType, AnyEventType, Command, CommandType, Event } from "./message.js";
 import type { Metadata } from "./metadata.js";
+import type { Projected, ProjectionHandler, ProjectionOptions } from "./projections.js";
 import type { RetryPolicy } from "./retry.js";
 
 /** Handles a command and returns its result. */
@@ -79,6 +80,12 @@ export type Registration =
       readonly options: HandlerOptions;
     }
   | {
+      readonly kind: "projection";
+      readonly name: string;
+      readonly handler: ProjectionHandler<never>;
+      readonly options: ProjectionOptions;
+    }
+  | {
       readonly kind: "event";
       readonly selector: EventSelector;
       readonly handler: EventHandler<never>;
@@ -115,6 +122,16 @@ export class Handlers {
     options: EventHandlerOptions = {},
   ): this {
     this.#registrations.push({ kind: "event", selector, handler, options });
+    return this;
+  }
+
+  /** Declares a projection. */
+  projection<const O extends ProjectionOptions>(
+    name: string,
+    options: O,
+    handler: ProjectionHandler<Projected<O>>,
+  ): this {
+    this.#registrations.push({ kind: "projection", name, handler, options });
     return this;
   }
 

@@ -6,6 +6,7 @@
 import type { DeadLetters } from "./dead-letters.js";
 import type { ReaderState } from "./log.js";
 import type { NativeStores } from "./native.js";
+import type { ProjectionState, Projections } from "./projections.js";
 import type { Store } from "./store.js";
 
 /** How an app is. */
@@ -21,6 +22,8 @@ export interface Health {
   readonly head: number | null;
   /** The handlers' readers of the log. */
   readonly readers: readonly ReaderState[];
+  /** The projections. */
+  readonly projections: readonly ProjectionState[];
   /** Dead letters in the state store that wait for somebody. */
   readonly deadLetters: number;
   /** The broker's connection and consumers, `null` without a broker. */
@@ -65,6 +68,7 @@ export interface Examined {
   readonly app: string;
   readonly status: "new" | "running" | "closed";
   readonly readers: readonly ReaderState[];
+  readonly projections: Projections;
   readonly store: Store;
   readonly deadLetters: DeadLetters;
   readonly stores: NativeStores;
@@ -74,18 +78,22 @@ export interface Examined {
 export async function examine(app: Examined): Promise<Health> {
   const { status, readers, stores } = app;
   let head: number | null = null;
+  let projections: readonly ProjectionState[] = [];
   let deadLetters = 0;
   let error: string | null = null;
   try {
     head = await app.store.head();
+    projections = await app.projections.states();
     deadLetters = (await app.deadLetters.list({ status: "dead", limit: 1 })).total;
   } catch (problem) {
     error = problem instanceof Error ? problem.message : String(problem);
   }
-  const reading = readers.every(({ running, stopped }) => running && stopped === null);
+  const reading = [...readers, ...projections].every(
+    ({ running, stopped }) => running && stopped === null,
+  );
   const { bus, relay } = JSON.parse(stores.busHealth()) as Pick<Health, "bus" | "relay">;
   const ok = status === "running" && error === null && reading && isWell(bus) && !relay?.error;
-  return { ok, app: app.app, status, error, head, readers, deadLetters, bus, relay };
+  return { ok, app: app.app, status, error, head, readers, projections, deadLetters, bus, relay };
 }
 
 function isWell(bus: BusHealth | null): boolean {

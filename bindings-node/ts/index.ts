@@ -13,6 +13,7 @@ export {
 } from "./aggregate.js";
 export { Orkestra } from "./app.js";
 export type { DispatchOptions, SendOptions } from "./bus.js";
+export type { AwaitedConnection, BlockingConnection, Checkpoint } from "./checkpoint.js";
 export type { Clock, IdSource } from "./clock.js";
 export type { Context } from "./context.js";
 export type {
@@ -84,11 +85,11 @@ export {
   NoDeadLetterError,
   NoHandlerError,
   NoSwitchError,
+  NoTransactionError,
   NotADatabaseError,
   NotCaughtUpError,
   NotJsonError,
   NotStampedError,
-  NoTransactionError,
   NotStartedError,
   NoUpcasterError,
   OrkestraError,
@@ -162,6 +163,14 @@ export {
 } from "./message.js";
 export { type ActorType, Metadata, type MetadataFields } from "./metadata.js";
 export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
+export type {
+  Progress,
+  Projected,
+  ProjectionHandler,
+  ProjectionOptions,
+  ProjectionState,
+} from "./projections.js";
+export type { Rebuild, RebuildOptions } from "./rebuild.js";
 export type { RecordedEvent } from "./recorded.js";
 export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
 export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";

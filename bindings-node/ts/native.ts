@@ -53,7 +53,10 @@ export interface NativeStores {
   readAll(registry: NativeRegistry, json: string): Started;
   head(): Started;
   deleteStream(stream: string, expected: string, hard: boolean): Started;
+  readonly sqliteFiles: string[];
   caughtUp(name: string, position: number): Started;
+  projectionState(name: string): Started;
+  parkEvent(work: NativeWork, handler: string, json: string, nowMicros: number): Started;
   recordDeadLetter(delivery: NativeDelivery, json: string, nowMicros: number): Started;
   listDeadLetters(filter: string): Started;
   deadLetter(id: string): Started;
@@ -95,6 +98,41 @@ export interface NativeSubscription {
   release(): Started;
 }
 
+/** The reader of a view. */
+export interface NativeProjection {
+  suffix(): string;
+  isUnprepared(): boolean;
+  prepared(): void;
+  checkpoint(position: number | undefined): string;
+  failed(): void;
+  rewind(): void;
+  open(): Started;
+  next(): Started;
+  tryNext(): Started;
+  saved(position: number | undefined): Started;
+  handled(position: number | undefined): Started;
+  found(row: string | undefined): Started;
+  progress(): Started;
+  pauseLive(): Started;
+  switch(): Started;
+  switched(): Started;
+  notSwitched(): Started;
+  release(): Started;
+}
+
+/** A batch on its way into a view. */
+export interface NativeWork {
+  step(): string;
+  attempt(): number;
+  succeeded(): void;
+  failed(types: string[], errors: string, nowMicros: number, draw: number): void;
+  retryAfter(delayMs: number, errors: string, nowMicros: number): void;
+  undecodable(errors: string, nowMicros: number): void;
+  rejected(): void;
+  waited(): void;
+  givenUp(): void;
+}
+
 /** One command on its way through one aggregate. */
 export interface NativeExecution {
   advance(): Started;
@@ -111,6 +149,17 @@ export interface Native {
     registry: NativeRegistry,
     json: string,
   ) => NativeSubscription;
+  readonly Projection: new (
+    stores: NativeStores,
+    registry: NativeRegistry,
+    json: string,
+  ) => NativeProjection;
+  readonly Work: new (
+    positions: number[],
+    end: number | undefined,
+    policy: string,
+    poison: string,
+  ) => NativeWork;
   readonly Consumers: new (stores: NativeStores) => NativeConsumers;
   readonly Execution: new (stores: NativeStores, json: string) => NativeExecution;
   readonly Bridge: new (wakeup: () => void) => NativeBridge;
@@ -120,6 +169,9 @@ export interface Native {
     handler: number,
     maxRetries: number | undefined,
   ) => NativeDelivery;
+  viewSql(dialect: string): string;
+  saveRefusal(json: string): string;
+  switchRefusal(json: string): string | null;
   topicOf(typeName: string, appPrefix: string): string;
   patternMatches(pattern: string, topic: string): boolean;
   messageId(text: string): string;

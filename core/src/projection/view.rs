@@ -209,6 +209,21 @@ pub struct ViewSwitch {
 }
 
 impl ViewSwitch {
+    /// A switch from the view `name` to `rebuild`, which stands at `expected`.
+    pub fn new(
+        name: impl Into<String>,
+        rebuild: impl Into<String>,
+        expected: Option<Position>,
+        token: FencingToken,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            rebuild: rebuild.into(),
+            expected,
+            token,
+        }
+    }
+
     /// What it means when [`ViewSql::switch_move`] gave no row and the view says `live` and `rebuilt` of the two names: an error that the
     /// host raises in the user's transaction, or `None` if there was nothing to move.
     pub fn refusal(&self, live: Option<ViewRow>, rebuilt: Option<ViewRow>) -> Option<StoreError> {
