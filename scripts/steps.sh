@@ -31,6 +31,19 @@ node_tool() {
     "node_modules/.bin/$1" "${@:2}"
 }
 
+# with_node_sqlite FILE...: the tests that need node:sqlite. Where the machine's Node is older than 22.5 they run under one that npm carries,
+# apart from the packages of the project, as its `node` would come before the machine's.
+with_node_sqlite() {
+    local node=node own=node_modules/.node22
+    node_packages
+    if ! node -e 'require("node:sqlite")' 2>/dev/null; then
+        node=$(printf '%s-%s' "$(uname -s)" "$(uname -m)" | sed 's/Linux/linux/; s/Darwin/bin-darwin/; s/x86_64/x64/; s/aarch64/arm64/')
+        [ -d "$own" ] || npm install --silent --no-save --no-audit --no-fund --prefix "$own" "node-$node@22"
+        node=$own/node_modules/node-$node/bin/node
+    fi
+    ORKESTRA_TEST_REQUIRE=node:sqlite,${ORKESTRA_TEST_REQUIRE:-} "$node" node_modules/vitest/vitest.mjs run "$@" -t node:sqlite
+}
+
 # node_addon PROFILE: the native addon, where the TypeScript looks for it.
 node_addon() {
     local built suffix=so

@@ -30,7 +30,7 @@ use crate::{
 
 /// A message to send.
 #[derive(Deserialize)]
-struct SendIn<'a> {
+pub(crate) struct SendIn<'a> {
     kind: &'a str,
     /// Whether the answer is waited for.
     #[serde(default)]
@@ -45,7 +45,7 @@ struct SendIn<'a> {
 }
 
 impl SendIn<'_> {
-    fn outgoing(&mut self, registry: &NodeRegistry) -> napi::Result<Outgoing> {
+    pub(crate) fn outgoing(&mut self, registry: &NodeRegistry) -> napi::Result<Outgoing> {
         let kind = kind_of(self.kind);
         self.message.max_retries = self.max_retries;
         self.message.attempts = 1;

@@ -12,6 +12,7 @@ use orkestra::{
         MessageKind,
         wire::{self, Decoded},
     },
+    outbox::LocalOutbox,
     ports::{BusError, DeadLetterReason, ErrorRecord},
     registry::HandlerIndex,
     retry::RetryPolicy,
@@ -26,17 +27,23 @@ use crate::{
     services::NodeStores,
 };
 
-/// The queues of an app's handlers, a lane each.
+/// The queues of an app's handlers, a lane each; without a broker, what comes for them out of the outbox.
 #[napi(js_name = "Consumers")]
 pub struct NodeConsumers {
     spawner: Spawner,
-    broker: Broker,
+    source: Source,
     ids: std::sync::Arc<dyn IdSource>,
     clock: std::sync::Arc<dyn Clock>,
     lanes: Rc<RefCell<Vec<Rc<Lane>>>>,
     /// What JavaScript has in hand, by its ticket.
     held: HashMap<u32, Held>,
     last: u32,
+}
+
+/// Where messages come from.
+enum Source {
+    Broker(Broker),
+    Outbox(LocalOutbox),
 }
 
 struct Lane {
@@ -57,9 +64,14 @@ impl NodeConsumers {
     #[napi(constructor)]
     pub fn new(stores: &NodeStores) -> napi::Result<Self> {
         let services = stores.services()?;
+        let parked = std::sync::Arc::clone(&stores.parked);
+        let source = match services.local_outbox(move |letter| parked.put(letter)) {
+            Some(outbox) => Source::Outbox(outbox),
+            None => Source::Broker(stores.broker()?),
+        };
         Ok(Self {
             spawner: stores.spawner.clone(),
-            broker: stores.broker()?,
+            source,
             ids: services.ids,
             clock: services.clock,
             lanes: Rc::default(),
@@ -76,18 +88,44 @@ impl NodeConsumers {
         let (policy, kind) = (info.options.policy.clone(), info.kind);
         let spec = registry.inner.consumer_spec(handler);
         let handler = spec.address.handler.clone();
-        let broker = self.broker.clone();
         let lanes = Rc::clone(&self.lanes);
-        self.spawner.start(async move {
-            let consumer = broker.consume(spec).await?;
+        let add = move |consumer| {
             lanes.borrow_mut().push(Rc::new(Lane {
                 consumer,
                 handler,
                 kind,
                 policy,
             }));
-            Ok::<_, BusError>(None)
-        })
+        };
+        match &self.source {
+            Source::Outbox(outbox) => {
+                add(outbox.consume(spec));
+                Ok(Started::B(None))
+            }
+            Source::Broker(broker) => {
+                let broker = broker.clone();
+                self.spawner.start(async move {
+                    add(broker.consume(spec).await?);
+                    Ok::<_, BusError>(None)
+                })
+            }
+        }
+    }
+
+    /// Without a broker: begins to hand over, when there is a lane for each handler.
+    #[napi]
+    pub fn start(&self) {
+        if let Source::Outbox(outbox) = &self.source {
+            outbox.start();
+        }
+    }
+
+    /// The handler has recorded by itself that it handled this.
+    #[napi]
+    pub fn claimed(&mut self, ticket: u32) {
+        if let Some(Held::Message(_, incoming)) = self.held.get_mut(&ticket) {
+            incoming.claimed();
+        }
     }
 
     /// Waits until a lane may have something: ends with text then, with nothing when nothing more comes.
@@ -321,7 +359,7 @@ fn write_message(text: &mut String, incoming: &Incoming) {
         incoming.id(),
         Value::from(raw.topic.as_str()),
         raw.attempts.saturating_add(1),
-        raw.wants_reply,
+        incoming.wants_reply(),
         String::from_utf8_lossy(&metadata),
         String::from_utf8_lossy(data),
     );

@@ -31,6 +31,7 @@ mod error;
 pub mod execution;
 mod lent;
 pub mod names;
+pub mod outbox;
 mod pages;
 pub mod projection;
 pub mod registry;

@@ -11,7 +11,10 @@ use orkestra::{
 };
 use serde::Deserialize;
 
-use crate::error::{parse, throw};
+use crate::{
+    error::{parse, throw},
+    store::patterns_of,
+};
 
 /// The types and handlers of an app.
 #[napi(js_name = "Registry")]
@@ -39,6 +42,15 @@ struct HandlerIn {
     timeout_ms: Option<f64>,
     #[serde(default)]
     prefetch: Option<u32>,
+    #[serde(default)]
+    inbox: bool,
+}
+
+#[derive(Deserialize)]
+struct ProjectionIn {
+    name: String,
+    types: Vec<usize>,
+    patterns: Vec<String>,
 }
 
 impl HandlerIn {
@@ -52,7 +64,7 @@ impl HandlerIn {
                 .collect::<Result<_, _>>()
                 .map_err(|error| throw(&error))?,
             options: HandlerOptions {
-                inbox: false,
+                inbox: self.inbox,
                 policy: self.policy,
                 concurrency: self.concurrency,
                 timeout: timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)),
@@ -127,6 +139,19 @@ impl NodeRegistry {
         index
             .map(|index| number(index.0))
             .map_err(|error| throw(&error))
+    }
+
+    /// Registers a projection; JSON both ways: its full name and the patterns of all that it wants come back.
+    #[napi]
+    pub fn add_projection(&mut self, json: String) -> napi::Result<String> {
+        let given: ProjectionIn = parse(&json)?;
+        let types: Vec<_> = given.types.into_iter().map(TypeIndex).collect();
+        let (full_name, patterns) = self
+            .inner
+            .add_projection(&given.name, &types, patterns_of(&given.patterns)?)
+            .map_err(|error| throw(&error))?;
+        let patterns: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
+        Ok(serde_json::json!({ "fullName": full_name, "patterns": patterns }).to_string())
     }
 
     /// A handler as JSON: `{name, full_name, concurrency}`.

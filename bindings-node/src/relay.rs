@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Parked(Mutex<(VecDeque<String>, Option<Waker>)>);
 
 impl Parked {
-    fn put(&self, letter: &DeadLetter) {
+    pub(crate) fn put(&self, letter: &DeadLetter) {
         let waker = {
             let (letters, waker) = &mut *self.0.lock();
             letters.push_back(letter_json(letter).to_string());

@@ -93,6 +93,12 @@ impl NodeStores {
             .collect()
     }
 
+    /// The schema of the state store in PostgreSQL, nothing if the state is kept elsewhere.
+    #[napi(getter)]
+    pub fn state_schema(&self) -> Option<String> {
+        None
+    }
+
     /// Opens the adapters for the app of that underscored name, away from the JavaScript thread: a disk may be slow.
     #[napi]
     pub fn open(&self, app: String) -> napi::Result<Started> {

@@ -5,6 +5,7 @@ import { type Cells, type Link, linkOf, type Steps } from "../ts/drivers/index.j
 import type { SyncLink } from "../ts/drivers/link.js";
 import { InvalidConnectionError, NoTransactionError } from "../ts/errors.js";
 import { connect, database, hasPostgres } from "./postgres.js";
+import { nodeSqlite } from "./views.js";
 
 function* insert(name: string, sign: "$" | "?"): Steps<readonly Cells[]> {
   const parameters = [name, 7];
@@ -50,6 +51,52 @@ describe("better-sqlite3", () => {
   test("a database without an open transaction is refused", () => {
     const link = linkOf(marks());
     expect(() => link.run(() => insert("one", "?"))).toThrow(NoTransactionError);
+  });
+});
+
+describe.skipIf(nodeSqlite() === undefined)("node:sqlite", () => {
+  function marks() {
+    const sqlite = nodeSqlite();
+    if (sqlite === undefined) throw new Error("there is no node:sqlite");
+    const db = new sqlite.DatabaseSync(":memory:");
+    db.exec("CREATE TABLE marks (name TEXT PRIMARY KEY, n INTEGER)");
+    return db;
+  }
+
+  test("what is written commits and rolls back with the user's transaction", async () => {
+    const db = marks();
+    db.exec("BEGIN");
+    expect(await written(linkOf(db), "kept")).toEqual([[7, "kept", "x"]]);
+    db.exec("COMMIT");
+    db.exec("BEGIN");
+    await written(linkOf(db), "gone");
+    db.exec("ROLLBACK");
+
+    expect(db.prepare("SELECT name FROM marks").all()).toMatchObject([{ name: "kept" }]);
+  });
+
+  test("an error of a statement is thrown at once", () => {
+    const db = marks();
+    db.exec("BEGIN");
+    const link = linkOf(db) as SyncLink;
+    link.run(() => insert("one", "?"));
+
+    expect(() => link.run(() => insert("one", "?"))).toThrow(/UNIQUE/);
+  });
+
+  test("a database without an open transaction is refused, also by one that does not say whether there is one", () => {
+    const db = marks();
+    expect(() => linkOf(db).run(() => insert("one", "?"))).toThrow(NoTransactionError);
+    class DatabaseSync {
+      readonly exec = (sql: string): void => db.exec(sql);
+      readonly prepare = (sql: string) => db.prepare(sql);
+    }
+    const older = linkOf(new DatabaseSync()) as SyncLink;
+    expect(() => older.run(() => insert("one", "?"))).toThrow(NoTransactionError);
+    db.exec("BEGIN");
+    older.run(() => insert("one", "?"));
+    db.exec("COMMIT");
+    expect(db.prepare("SELECT name FROM marks").all()).toMatchObject([{ name: "one" }]);
   });
 });
 

@@ -485,11 +485,11 @@ test("a view ahead of its mirror is not written twice, as after a crash in betwe
   again.projection("board", { events: [OrderPlaced] }, async (events, checkpoint) => {
     await board.database
       .transaction(async (tx) => {
+        await tx.save(checkpoint);
         for (const { position, event } of events) {
           const values = [position, event.order_id, event.quantity];
           await tx.query("INSERT INTO board VALUES ($1, $2, $3)", values);
         }
-        await tx.save(checkpoint);
       })
       .catch((error: unknown) => {
         seen.push(error);

@@ -39,6 +39,7 @@ import type {
   Start,
 } from "./handlers.js";
 import { examine, type Health } from "./health.js";
+import { Inbox } from "./inbox.js";
 import { LogFollower } from "./log.js";
 import {
   type AnyCommandType,
@@ -53,8 +54,8 @@ import {
 } from "./message.js";
 import { Metadata } from "./metadata.js";
 import { attempt, type NativeStores, native } from "./native.js";
+import { Outbox } from "./outbox.js";
 import {
-  duplicate,
   type Projected,
   type ProjectionHandler,
   type ProjectionOptions,
@@ -92,6 +93,8 @@ export class Orkestra {
   readonly store: Store;
   /** Messages given up on. */
   readonly deadLetters: DeadLetters;
+  /** Messages that leave once what they belong to is committed. */
+  readonly outbox: Outbox;
 
   readonly #origin: Origin;
   readonly #bridge = Bridge.here();
@@ -172,6 +175,17 @@ export class Orkestra {
       guard: () => this.#guard(),
       stamp: (event) => this.#bus.stampEvent(event, undefined, this.#bus.cause()),
     };
+    this.#registry.inboxes = (handler, stamp) => new Inbox(this.#stores, handler, stamp);
+    this.outbox = new Outbox({
+      bus: this.#bus,
+      bridge: this.#bridge,
+      stores: this.#stores,
+      registry: this.#registry,
+      opened: async () => {
+        if (this.#status === "closed") throw this.#closedError();
+        if (!this.#opened) await this.#open();
+      },
+    });
     this.store = new Store(this.#storeHost);
     const redelivery = new Redelivery({
       bus: this.#bus,
@@ -222,7 +236,6 @@ export class Orkestra {
   ): this {
     this.#registering("an event handler");
     const name = options.name ?? this.#nameOf(handler);
-    if (this.#projections.has(name)) throw duplicate(name);
     const route = this.#registry.addEvent(selector, handler as Call, { ...options, name });
     const { start = "now", poison = "park" } = options;
     this.#readers.set(route, { start, poison });
@@ -539,13 +552,14 @@ export class Orkestra {
       origin: this.#origin,
       deliveries: this.#deliveries,
       warn: (message: string, error: unknown) => this.#warn(message, error),
+      local: !this.#hasBroker,
       undecodable: (route: Route, row: Row, error: unknown) => this.#undecodable(route, row, error),
     };
+    this.#consumers = new Consumers(host);
+    await this.#consumers.start();
+    this.#deliveries.behind(this.#deliveries.announceParked());
     if (this.#hasBroker) {
-      this.#consumers = new Consumers(host);
-      await this.#consumers.start();
       await this.#bridge.run(() => this.#stores.startRelay(this.#registry.native));
-      this.#deliveries.behind(this.#deliveries.announceParked());
     } else {
       this.#followers = [...this.#readers].map(
         ([route, { start, poison }]) => new LogFollower(host, route, start, poison),
@@ -557,6 +571,7 @@ export class Orkestra {
     this.#bus.running = true;
     this.#projections.follow();
     for (const follower of this.#followers) this.#deliveries.behind(follower.follow());
+    this.#consumers.begin();
     return this;
   }
 

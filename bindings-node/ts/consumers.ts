@@ -1,5 +1,5 @@
 /**
- * What arrives over a broker: taken in batches, handled, and settled in batches.
+ * What arrives over a broker, or without one out of the outbox: taken in batches, handled, and settled in batches.
  *
  * @packageDocumentation
  */
@@ -8,6 +8,7 @@ import type { Bus } from "./bus.js";
 import type { Origin } from "./clock.js";
 import { deadLetterOf } from "./dead-letters.js";
 import { type Deliveries, isThenable } from "./delivery.js";
+import { isClaimed } from "./inbox.js";
 import { type Message, stampOf } from "./message.js";
 import { Metadata, type WireMetadata } from "./metadata.js";
 import { type NativeConsumers, type NativeStores, native, type Started } from "./native.js";
@@ -30,6 +31,8 @@ export interface ConsumersHost {
   readonly origin: Origin;
   readonly deliveries: Deliveries;
   readonly warn: (message: string, error: unknown) => void;
+  /** Whether messages come out of the outbox, as there is no broker. Others in the process call the handlers then too. */
+  readonly local: boolean;
 }
 
 /** What arrived for a handler, as the core writes it. */
@@ -76,6 +79,16 @@ class Lane {
   }
 }
 
+/** Calls a handler that others call too. */
+async function inSlot(route: Route, call: () => unknown): Promise<unknown> {
+  await route.enter();
+  try {
+    return await call();
+  } finally {
+    route.leave();
+  }
+}
+
 /** The queues of an app's handlers. */
 export class Consumers {
   readonly #host: ConsumersHost;
@@ -93,13 +106,18 @@ export class Consumers {
     this.#native = new native.Consumers(host.stores);
   }
 
-  /** Declares and consumes the queue of each handler. */
+  /** Declares and consumes the queue of each handler; {@link Consumers.begin} begins to take. */
   async start(): Promise<void> {
     const { bridge, registry } = this.#host;
     for (const route of registry.routes) {
       await bridge.run(() => this.#native.consume(registry.native, route.index));
       this.#lanes.push(new Lane(route, this.#lanes.length));
     }
+  }
+
+  /** Begins to take what arrives. */
+  begin(): void {
+    this.#native.start();
     for (const lane of this.#lanes) this.#listen(lane);
   }
 
@@ -109,7 +127,7 @@ export class Consumers {
     const waiting = this.#lanes.flatMap((lane) => lane.waiting.splice(0));
     const { bridge, stores } = this.#host;
     // First no more is delivered: what is given back before that would come again at once.
-    await bridge.run(() => stores.pauseBus());
+    if (!this.#host.local) await bridge.run(() => stores.pauseBus());
     this.#native.giveBack(waiting.map(({ ticket }) => ticket));
   }
 
@@ -129,11 +147,11 @@ export class Consumers {
     this.#native.giveBackAll();
   }
 
-  /** Waits for something to arrive. That keeps the process alive, as a service that consumes has to. */
+  /** Waits for something to arrive. With a broker that keeps the process alive, as a service that consumes has to. */
   #listen(lane: Lane): void {
-    const { bridge, warn } = this.#host;
+    const { bridge, warn, local: background } = this.#host;
     bridge
-      .run(() => this.#native.ready(lane.number))
+      .run(() => this.#native.ready(lane.number), { background })
       .then(
         (text) => {
           // Nothing: nothing more comes.
@@ -208,23 +226,24 @@ export class Consumers {
       this.#bury(lane, () => this.#native.undecodable(arrived.ticket, records, now));
       return;
     }
+    const stamp = stampOf(message) as Metadata;
+    const { attempt, max_retries } = arrived;
+    const call = () => bus.arrived(lane.route, message, stamp, attempt, max_retries);
     let returned: unknown;
     try {
-      const { attempt, max_retries } = arrived;
-      const stamp = stampOf(message) as Metadata;
-      returned = bus.arrived(lane.route, message, stamp, attempt, max_retries);
+      returned = this.#host.local ? inSlot(lane.route, call) : call();
     } catch (error) {
       this.#failed(lane, arrived, error);
       return;
     }
     if (!isThenable(returned)) {
-      this.#succeeded(lane, arrived, returned);
+      this.#succeeded(lane, arrived, stamp, returned);
       lane.active--;
       return;
     }
     returned.then(
       (result) => {
-        this.#succeeded(lane, arrived, result);
+        this.#succeeded(lane, arrived, stamp, result);
         this.#leave(lane);
       },
       (error) => this.#failed(lane, arrived, error),
@@ -240,7 +259,8 @@ export class Consumers {
     return eventOf(row, (type) => registry.arrived(type, arrived.topic));
   }
 
-  #succeeded(lane: Lane, { ticket, asked }: Arrived, result: unknown): void {
+  #succeeded(lane: Lane, { ticket, asked }: Arrived, stamp: Metadata, result: unknown): void {
+    if (lane.route.inbox && isClaimed(stamp)) this.#native.claimed(ticket);
     const first = this.#done.length + this.#answered.length === 0;
     if (asked) {
       const json = this.#resultOf(lane, ticket, result);

@@ -7,9 +7,14 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Executed, Executor } from "./aggregate.js";
 import type { DispatchOptions, SendOptions } from "./bus.js";
 import type { EventEnvelope } from "./envelope.js";
+import { InvalidHandlerError } from "./errors.js";
+import type { Inbox } from "./inbox.js";
 import type { Command, Event } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import type { Appended, AppendOptions } from "./store.js";
+
+/** Beside the contexts, most of which have none. */
+const inboxes = new WeakMap<Context, Inbox>();
 
 /** What sends on behalf of a handler: the app. */
 export interface Sender {
@@ -63,6 +68,23 @@ export class Context {
   /** @internal */
   get command(): boolean {
     return this.#app.command;
+  }
+
+  /**
+   * The inbox of the handler, for the message at hand.
+   *
+   * @throws {InvalidHandlerError} if the handler has not the option `inbox`.
+   */
+  get inbox(): Inbox {
+    const inbox = inboxes.get(this);
+    if (inbox !== undefined) return inbox;
+    const [handler, reason] = ["a handler", "context.inbox: expected the option inbox"];
+    throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+  }
+
+  /** @internal */
+  setInbox(inbox: Inbox): void {
+    inboxes.set(this, inbox);
   }
 
   /** @internal The number of the next event made here. */

@@ -31,6 +31,11 @@ export interface HandlerOptions {
   readonly timeoutMs?: number;
   /** Calls at the same time. Default 16 for commands; 1 for events, which keeps their order. */
   readonly concurrency?: number;
+  /**
+   * Whether no message is given to it twice that it has handled and that came over the broker, from the log or out of the outbox: what it has
+   * handled is recorded in the state store. Default false. See `context.inbox` for the handler's own transaction.
+   */
+  readonly inbox?: boolean;
   /** Messages that a broker delivers before the first of them is settled, 1 to 65,535. Default: the bus's own, 64 unless its URL says otherwise. */
   readonly prefetch?: number;
 }

@@ -138,6 +138,7 @@ export {
   type TopicSelector,
 } from "./handlers.js";
 export type { BusHealth, ConsumerHealth, Health, RelayHealth } from "./health.js";
+export type { Inbox } from "./inbox.js";
 export type { ReaderState } from "./log.js";
 export {
   type AnyCommandType,
@@ -162,6 +163,7 @@ export {
   type Upcaster,
 } from "./message.js";
 export { type ActorType, Metadata, type MetadataFields } from "./metadata.js";
+export { Outbox, type OutboxBacklog } from "./outbox.js";
 export { type ErrorRecord, Reject, RetryAfter } from "./outcome.js";
 export type {
   Progress,

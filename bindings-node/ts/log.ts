@@ -8,6 +8,7 @@ import type { Origin } from "./clock.js";
 import { INTERRUPTED } from "./delivery.js";
 import { RejectedError, SubscriptionStoppedError } from "./errors.js";
 import type { Poison, Start } from "./handlers.js";
+import { isClaimed } from "./inbox.js";
 import { type Event, stampOf } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import { eventOf, type Row } from "./recorded.js";
@@ -134,6 +135,23 @@ export class LogFollower {
     return undefined;
   }
 
+  async #wasHandled({ id }: Row): Promise<boolean> {
+    const { bridge, stores } = this.#host;
+    const found = await bridge.run(() => stores.wasHandled(this.#route.fullName, id));
+    return found !== null;
+  }
+
+  async #recordHandled({ id, position }: Row, stamp: Metadata): Promise<void> {
+    if (isClaimed(stamp)) return;
+    const { bridge, stores, warn } = this.#host;
+    const { fullName } = this.#route;
+    try {
+      await bridge.run(() => stores.recordHandled(fullName, id));
+    } catch (error) {
+      warn(`${fullName}: it was not recorded that it handled position ${position}`, error);
+    }
+  }
+
   /** Whether the event is done with. */
   async #one(row: Row): Promise<boolean> {
     const { bus, registry, undecodable } = this.#host;
@@ -144,6 +162,7 @@ export class LogFollower {
       if (this.#poison === "stop") return this.#stop(row, error);
       return this.#poison === "skip" || undecodable(this.#route, row, error);
     }
+    if (this.#route.inbox && (await this.#wasHandled(row))) return true;
     try {
       await bus.deliverLogged(
         this.#route,
@@ -151,6 +170,7 @@ export class LogFollower {
         stampOf(event) as Metadata,
         this.#poison === "park",
       );
+      if (this.#route.inbox) await this.#recordHandled(row, stampOf(event) as Metadata);
     } catch (error) {
       // The log keeps it: it comes again after the next start.
       if (error === INTERRUPTED) return false;

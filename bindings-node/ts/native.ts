@@ -22,6 +22,7 @@ export interface NativeRegistry {
   addType(json: string): number;
   addCommandHandler(json: string): number;
   addEventHandler(json: string): number;
+  addProjection(json: string): string;
   handler(index: number): string;
   commandHandler(typeName: string): number;
   eventHandlers(typeName: string): number[];
@@ -54,6 +55,12 @@ export interface NativeStores {
   head(): Started;
   deleteStream(stream: string, expected: string, hard: boolean): Started;
   readonly sqliteFiles: string[];
+  readonly stateSchema: string | null;
+  enqueue(registry: NativeRegistry, json: string): Started;
+  outgoing(registry: NativeRegistry, json: string): string;
+  outboxBacklog(): Started;
+  wasHandled(handler: string, id: string): Started;
+  recordHandled(handler: string, id: string): Started;
   caughtUp(name: string, position: number): Started;
   projectionState(name: string): Started;
   parkEvent(work: NativeWork, handler: string, json: string, nowMicros: number): Started;
@@ -76,6 +83,8 @@ export interface NativeStores {
 /** The queues of an app's handlers, a lane each. */
 export interface NativeConsumers {
   consume(registry: NativeRegistry, handler: number): Started;
+  start(): void;
+  claimed(ticket: number): void;
   ready(lane: number): Started;
   take(wants: number[]): string | null;
   done(tickets: number[]): void;

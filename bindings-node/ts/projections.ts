@@ -4,14 +4,10 @@
  * @packageDocumentation
  */
 import type { Checkpoint } from "./checkpoint.js";
-import {
-  DuplicateHandlerNameError,
-  InvalidHandlerError,
-  type OrkestraError,
-  UnknownProjectionError,
-} from "./errors.js";
+import { InvalidHandlerError, UnknownProjectionError } from "./errors.js";
 import type { Poison, Selected, Start } from "./handlers.js";
 import { type AnyEventType, definitionOf, type Event, wrongKind } from "./message.js";
+import { attempt } from "./native.js";
 import { Projector } from "./projector.js";
 import { Rebuild, type RebuildOptions } from "./rebuild.js";
 import type { RecordedEvent } from "./recorded.js";
@@ -119,11 +115,6 @@ export class Projections {
     this.#host = host;
   }
 
-  /** Whether one has that name. */
-  has(name: string): boolean {
-    return this.#declared.has(name);
-  }
-
   /** The name that its checkpoint has, and when its `poison` policy stopped it; nothing for another name. */
   reader(name: string): { readonly fullName: string; readonly halted?: AbortSignal } | undefined {
     const declared = this.#declared.get(name);
@@ -136,21 +127,26 @@ export class Projections {
   add(name: string, options: ProjectionOptions, handler: ProjectionHandler<never>): void {
     const { registry } = this.#host;
     check(name, options, handler);
-    if (this.has(name) || registry.routes.some((route) => route.name === name)) {
-      throw duplicate(name);
-    }
     const { events = [], topics = [], maxRetries, retry = {} } = options;
     const models = listOf<AnyEventType>(events).map((type) => {
       const model = definitionOf(type);
       if (model?.kind !== "event") throw wrongKind("event", type);
       return model;
     });
-    for (const model of models) registry.addType(model);
-    const wanted = [...models.map((m) => registry.topicFor(m.typeName)), ...listOf(topics)];
+    const chosen = options.events !== undefined || options.topics !== undefined;
+    const json = JSON.stringify({
+      name,
+      types: models.map((model) => registry.addType(model)),
+      patterns: chosen ? listOf(topics) : ["#"],
+    });
+    const { fullName, patterns } = JSON.parse(
+      attempt(() => registry.native.addProjection(json)),
+    ) as { fullName: string; patterns: string[] };
     this.#declared.set(name, {
       name,
-      fullName: `${registry.native.app}.${name}`,
-      topics: wanted.length === 0 ? null : wanted,
+      fullName,
+      // Without a choice also those that have no topic.
+      topics: chosen ? patterns : null,
       streamPrefix: options.streamPrefix ?? null,
       start: options.start ?? "origin",
       batchSize: options.batchSize ?? 500,
@@ -208,11 +204,6 @@ export class Projections {
       stopped: here?.stopped?.message ?? null,
     };
   }
-}
-
-/** The error for a name that is taken. */
-export function duplicate(name: string): OrkestraError {
-  return new DuplicateHandlerNameError(`two handlers have the name ${name}`, { handler: name });
 }
 
 function listOf<T>(given: T | readonly T[]): readonly T[] {

@@ -5,6 +5,7 @@
  */
 import { InvalidHandlerError, NoHandlerError } from "./errors.js";
 import type { EventSelector, HandlerOptions } from "./handlers.js";
+import type { Inbox } from "./inbox.js";
 import {
   type AnyCommandType,
   type AnyEventType,
@@ -14,6 +15,7 @@ import {
   modelOf,
   wrongKind,
 } from "./message.js";
+import type { Metadata } from "./metadata.js";
 import { attempt, type NativeRegistry, native } from "./native.js";
 import { isCount, policyToWire } from "./retry.js";
 import { type Call, Route } from "./route.js";
@@ -28,9 +30,17 @@ export class Registry {
   readonly #byIdentity: Route[] = [];
   readonly #events = new Map<Model, readonly Route[]>();
   readonly #routes: Route[] = [];
+  #inboxOf: (handler: string, stamp: Metadata) => Inbox = () => {
+    throw new TypeError("the app has no stores");
+  };
 
   constructor(name: string, appPrefix: string | undefined) {
     this.native = attempt(() => new native.Registry(name, appPrefix));
+  }
+
+  /** Makes the inboxes of handlers. */
+  set inboxes(inboxOf: (handler: string, stamp: Metadata) => Inbox) {
+    this.#inboxOf = inboxOf;
   }
 
   /** The handlers, in order of registration. */
@@ -107,11 +117,11 @@ export class Registry {
       concurrency: number;
     };
     const { name, full_name: fullName, concurrency } = facts;
-    const { timeoutMs } = options;
+    const { timeoutMs, inbox = false } = options;
     const isCommand = model !== undefined;
     const route = new Route(
-      { index, name, fullName, concurrency, timeoutMs, isCommand, model },
-      call,
+      { index, name, fullName, concurrency, timeoutMs, isCommand, inbox, model },
+      inbox ? withInbox(call, (stamp) => this.#inboxOf(fullName, stamp)) : call,
     );
     this.#routes[index] = route;
     return route;
@@ -198,7 +208,7 @@ function specOf(
   patterns: readonly string[],
   options: HandlerOptions,
 ): object {
-  const { name, maxRetries, retry = {}, concurrency, timeoutMs, prefetch } = options;
+  const { name, maxRetries, retry = {}, concurrency, timeoutMs, prefetch, inbox } = options;
   const refuse = (what: string, expected: string, found: unknown): never => {
     const handler = typeof name === "string" ? name : "a handler";
     const reason = `${what}: expected ${expected}, found ${String(found)}`;
@@ -219,6 +229,15 @@ function specOf(
     concurrency: concurrency ?? null,
     timeout_ms: timeoutMs ?? null,
     prefetch: prefetch ?? null,
+    inbox: inbox === true,
+  };
+}
+
+/** The handler, which finds its inbox in its context. */
+function withInbox(call: Call, inboxOf: (stamp: Metadata) => Inbox): Call {
+  return (message, stamp, context) => {
+    context.setInbox(inboxOf(stamp));
+    return call(message, stamp, context);
   };
 }
 

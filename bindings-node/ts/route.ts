@@ -18,6 +18,8 @@ export interface RouteFacts {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly isCommand: boolean;
+  /** Whether it is given no message twice. */
+  readonly inbox: boolean;
   /** The command that it takes; nothing for events. */
   readonly model: Model | undefined;
 }
@@ -31,6 +33,8 @@ export class Route {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly isCommand: boolean;
+  /** Whether it is given no message twice. */
+  readonly inbox: boolean;
   /** The command that it takes; nothing for events. */
   readonly model: Model | undefined;
   /** Whether its calls have no time limit. */
@@ -47,6 +51,7 @@ export class Route {
     this.concurrency = facts.concurrency;
     this.timeoutMs = facts.timeoutMs;
     this.isCommand = facts.isCommand;
+    this.inbox = facts.inbox;
     this.model = facts.model;
     this.plain = facts.timeoutMs === undefined;
     this.call = call as Route["call"];

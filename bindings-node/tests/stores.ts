@@ -1,0 +1,23 @@
+/** The stores that tests run on. */
+import { join } from "node:path";
+import { folder } from "./shop.js";
+
+/** A place for a store. */
+export interface Place {
+  readonly name: string;
+  /** Whether it outlives the app. */
+  readonly durable: boolean;
+  readonly available: () => boolean;
+  /** The URL of an empty store, gone after the test. */
+  url(): Promise<string>;
+}
+
+export const STORES: readonly Place[] = [
+  { name: "memory", durable: false, available: () => true, url: async () => "memory:" },
+  {
+    name: "sqlite",
+    durable: true,
+    available: () => true,
+    url: async () => `sqlite:${join(folder(), "store.db")}`,
+  },
+];
