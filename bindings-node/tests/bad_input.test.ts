@@ -353,7 +353,7 @@ describe("bad input: store files", () => {
 db = sqlite3.connect(sys.argv[1])
 table = [r[0] for r in db.execute("select name from sqlite_master where type='table' and name like '%schema%'")][0]
 column = [r[1] for r in db.execute(f"pragma table_info({table})")][0]
-db.execute(f"update {table} set {column} = 999")
+db.execute(f"update {table} set {column} = 999 where {column} = (select max({column}) from {table})")
 db.commit()`;
     execFileSync("python3", ["-c", script, path]);
 
