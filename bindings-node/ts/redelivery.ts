@@ -58,7 +58,10 @@ export class Redelivery {
     const { guard, registry, stores } = this.#host;
     guard();
     if (!letter.requeueable) {
-      throw refusal(letter, "the body of the dead letter could not be encoded");
+      throw refusal(
+        letter,
+        "the dead letter cannot be requeued: its body could not be encoded, or it is a projection's, which is rebuilt instead",
+      );
     }
     // Over a broker it may be another process's handler.
     if (!stores.hasBroker && registry.routeNamed(letter.handler) === undefined) {

@@ -18,6 +18,7 @@ use orkestra::{
     projection::ProjectionError,
     retry::RetryPolicy,
     subscription::{Poison, SubscriptionError},
+    telemetry::{Attribute, SpanSink, Telemetry},
 };
 
 use rusqlite::Connection;
@@ -493,6 +494,56 @@ async fn one_process_keeps_a_view_and_another_follows(store: Arc<Store>) {
     second.close().await.unwrap();
 }
 
+#[derive(Debug, Default)]
+struct Spans(Mutex<Vec<String>>);
+
+impl SpanSink for Spans {
+    fn start(&self, name: &'static str, attributes: Vec<Attribute>) -> u64 {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("{name} {attributes:?}"));
+        0
+    }
+
+    fn end(&self, _: u64, error: Option<String>) {
+        self.0.lock().unwrap().extend(error);
+    }
+}
+
+async fn each_call_is_a_span(store: Arc<Store>) {
+    let (spans, view) = (Arc::new(Spans::default()), View::new());
+    let app = store.app().telemetry(Telemetry::to(spans.clone()));
+    let model = view.board("", poisoned).poison(Poison::Skip);
+    let app = start(app, model.retry(RetryPolicy::retries(0))).await;
+
+    let position = place(&app, &["2"]).await;
+    caught_up(&store, &app, position).await;
+
+    let lines = spans.0.lock().unwrap().split_off(0);
+    let span = format!(
+        "orkestra.projection.batch [(\"orkestra.handler\", \"shop.board\"), \
+         (\"orkestra.projection.events\", \"1\"), (\"orkestra.projection.position\", \"{position}\")]"
+    );
+    assert_eq!(lines, [&*span, "no such order"]);
+    app.close().await.unwrap();
+}
+
+async fn a_parked_event_cannot_be_requeued(store: Arc<Store>) {
+    let view = View::new();
+    let model = view.board("", poisoned);
+    let app = start(store.app(), model.retry(RetryPolicy::retries(0))).await;
+    let position = place(&app, &["2"]).await;
+    caught_up(&store, &app, position).await;
+    let letters = app.dead_letters();
+    let page = letters.list(DeadLetterFilter::default()).await.unwrap();
+
+    let refused = letters.requeue(page.items[0].id).await.unwrap_err();
+
+    assert!(refused.to_string().contains("rebuilt instead"), "{refused}");
+    app.close().await.unwrap();
+}
+
 async fn names_and_policies_are_checked(store: Arc<Store>) {
     let named = |name: &str| {
         let model = ReadModel::of_topics(name, ["#"], |_, _| async { Ok(()) });
@@ -546,6 +597,8 @@ suite! {
         what_cannot_be_rebuilt_is_said_at_once,
         a_view_is_no_place_for_the_store_and_autocommit_no_transaction,
         one_process_keeps_a_view_and_another_follows,
+        each_call_is_a_span,
+        a_parked_event_cannot_be_requeued,
         names_and_policies_are_checked,
         waiting_for_a_view_that_does_not_come_ends,
     }

@@ -234,7 +234,8 @@ class DeadLetters:
     ) -> Literal["gone", "sent", "kept"]:
         letter = await self._services().get_dead_letter(id)
         if not letter.requeueable:
-            raise invalid_handler(letter.handler, "the message was never encoded")
+            reason = "its message was never encoded, or a projection is rebuilt instead"
+            raise invalid_handler(letter.handler, reason)
         body = None
         if payload is not None:
             envelope = json.loads(letter.body)

@@ -222,7 +222,9 @@ impl DeadLetters {
             .into())
         };
         if !letter.requeueable {
-            return refuse("the body of the dead letter could not be encoded");
+            return refuse(
+                "the dead letter cannot be requeued: its body could not be encoded, or it is a projection's, which is rebuilt instead",
+            );
         }
         let handler = self.app.inner.registry.handler_named(&letter.handler);
         if handler.is_none() && self.app.inner.services.broker.is_none() {
