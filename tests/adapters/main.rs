@@ -2,5 +2,6 @@
 
 mod kurrentdb;
 mod memory;
+mod postgres;
 mod rabbitmq;
 mod sqlite;

@@ -8,7 +8,7 @@ use super::{
     PostgresStore,
     connect::{Conn, Param},
     error::Failure,
-    value::{Json, Moment, signed, unsigned},
+    value::{Json, Moment, signed},
 };
 use crate::ports::{Snapshot, SnapshotStore, StoreError, StreamName};
 
@@ -66,14 +66,21 @@ async fn load(conn: &Conn, stream: StreamName) -> Result<Option<Snapshot>, Failu
     let state: Json<'_> = row.try_get(2)?;
     let taken_at: Moment = row.try_get(3)?;
     let state = Bytes::copy_from_slice(state.0);
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&state) {
-        return Err(Failure::Refused(StoreError::Corrupt {
+    let corrupt = |reason: String| {
+        Failure::Refused(StoreError::Corrupt {
             what: format!("the snapshot of {stream}"),
-            reason: error.to_string(),
-        }));
+            reason,
+        })
+    };
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&state) {
+        return Err(corrupt(error.to_string()));
     }
+    let revision: i64 = row.try_get(0)?;
+    let Ok(revision) = u64::try_from(revision) else {
+        return Err(corrupt(format!("expected a revision, found {revision}")));
+    };
     Ok(Some(Snapshot {
-        revision: unsigned(row.try_get(0)?),
+        revision,
         schema_version: u32::try_from(row.try_get::<_, i64>(1)?).unwrap_or(u32::MAX),
         state,
         taken_at: taken_at.0,
