@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from services import database
 
 from flights.reference import reference
 from flights.rows import commands, data_file, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLES = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -82,16 +87,22 @@ def test_a_second_start_makes_the_same_board_of_the_log_alone(
     assert rebuilt["board"] == said["board"]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_view_is_built_anew_beside_the_live_one(
-    data: Path, stores: dict[str, Any]
+    kind: str, data: Path, tmp_path: Path
 ) -> None:
-    said, store = stores["python"]
+    with database() if kind == "postgres" else sqlite(tmp_path) as store:
+        said = run("python", data, "--store", store, "--limit", str(SLICE))
+        for _ in range(2):
+            rebuilt = run("python", data, "--rebuild", "--store", store)
 
-    for _ in range(2):
-        rebuilt = run("python", data, "--rebuild", "--store", store)
+            assert rebuilt["events"] == said["events"]
+            assert rebuilt["board"] == said["board"]
 
-        assert rebuilt["events"] == said["events"]
-        assert rebuilt["board"] == said["board"]
+
+@contextlib.contextmanager
+def sqlite(folder: Path) -> Iterator[str]:
+    yield f"sqlite:{folder}/flights.db"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
