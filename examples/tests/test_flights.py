@@ -87,14 +87,15 @@ def test_a_second_start_makes_the_same_board_of_the_log_alone(
     assert rebuilt["board"] == said["board"]
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_view_is_built_anew_beside_the_live_one(
-    kind: str, data: Path, tmp_path: Path
+    kind: str, runtime: str, data: Path, tmp_path: Path
 ) -> None:
     with database() if kind == "postgres" else sqlite(tmp_path) as store:
-        said = run("python", data, "--store", store, "--limit", str(SLICE))
+        said = run(runtime, data, "--store", store, "--limit", str(SLICE))
         for _ in range(2):
-            rebuilt = run("python", data, "--rebuild", "--store", store)
+            rebuilt = run(runtime, data, "--rebuild", "--store", store)
 
             assert rebuilt["events"] == said["events"]
             assert rebuilt["board"] == said["board"]

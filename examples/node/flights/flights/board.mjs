@@ -1,4 +1,4 @@
-/** The board: what the event handlers know of all flights, in whole numbers. */
+/** The board: what is known of all flights, in whole numbers. */
 import {
   FlightArrived,
   FlightCancelled,
@@ -34,6 +34,11 @@ export class Tally {
     }
   }
 
+  /** Each event was counted as one of these. */
+  get events() {
+    return this.flights + this.cancelled + this.diverted + this.departures + this.arrivals;
+  }
+
   /** @param {Tally} other */
   add(other) {
     this.flights += other.flights;
@@ -60,7 +65,6 @@ export class Tally {
 
 /** Flights, cancellations and delays, per carrier and per airport of origin. */
 export class Board {
-  events = 0;
   /** @type {Map<string, Tally>} */
   carriers = new Map();
   /** @type {Map<string, Tally>} */
@@ -68,9 +72,34 @@ export class Board {
 
   /** @param {import("./events.mjs").FlightEvent} event */
   count(event) {
-    this.events += 1;
     tallyOf(this.carriers, event.carrier).count(event);
     tallyOf(this.airports, event.origin).count(event);
+  }
+
+  /** How many were counted. */
+  get events() {
+    return this.total().events;
+  }
+
+  /**
+   * Puts in what was counted before.
+   *
+   * @param {string} kind
+   * @param {string} name
+   * @param {Tally} tally
+   */
+  take(kind, name, tally) {
+    (kind === "carrier" ? this.carriers : this.airports).set(name, tally);
+  }
+
+  /**
+   * Each with its kind and name.
+   *
+   * @returns {Generator<[string, string, Tally]>}
+   */
+  *tallies() {
+    for (const [name, tally] of this.carriers) yield ["carrier", name, tally];
+    for (const [name, tally] of this.airports) yield ["airport", name, tally];
   }
 
   total() {
@@ -81,10 +110,7 @@ export class Board {
 
   /** As examples/flights.awk prints it, sorted. */
   lines() {
-    return [
-      ...[...this.carriers].map(([name, tally]) => `carrier ${name} ${tally}`),
-      ...[...this.airports].map(([name, tally]) => `airport ${name} ${tally}`),
-    ].sort();
+    return [...this.tallies()].map(([kind, name, tally]) => `${kind} ${name} ${tally}`).sort();
   }
 }
 

@@ -37,6 +37,18 @@ export class Progress {
     if (performance.now() - this.#shown >= this.#every) this.#show();
   }
 
+  /**
+   * As somebody else counts.
+   *
+   * @param {number} done
+   * @param {number} total
+   */
+  reach(done, total) {
+    this.done = done;
+    this.#total = Math.max(total, 1);
+    if (performance.now() - this.#shown >= this.#every) this.#show();
+  }
+
   end() {
     this.#show();
     if (this.#out.isTTY) this.#out.write("\n");

@@ -1,12 +1,12 @@
-/** Every row as commands to its aircraft, and a board kept by an event handler. */
+/** Every row as commands to its aircraft, and a board kept by a projection. */
 import { Orkestra } from "orkestra";
 import { Aircraft } from "./aircraft.mjs";
-import { Board } from "./board.mjs";
 import { streamOf } from "./commands.mjs";
-import { FLIGHT_EVENTS } from "./events.mjs";
 import { Progress } from "./progress.mjs";
+import { keepBoard, readBoard } from "./projection.mjs";
 import { ReplayFinished, ReplayStarted, STREAM } from "./replays.mjs";
 import { ROWS, rows } from "./rows.mjs";
+import { openView } from "./view.mjs";
 
 /**
  * Fills an empty store; `inFlight` rows at once share transactions. The seconds are from the first command to the board's last event.
@@ -16,15 +16,12 @@ import { ROWS, rows } from "./rows.mjs";
  * @param {{ limit: number | null, inFlight: number }} options
  */
 export async function replay(data, store, { limit, inFlight }) {
-  const board = new Board();
+  const view = await openView(store);
   const app = new Orkestra("flights", { store });
   app.addAggregate(Aircraft, { concurrency: inFlight });
-  app.eventHandler(FLIGHT_EVENTS, async (event) => board.count(event), {
-    name: "board",
-    start: "origin",
-  });
-  await app.start();
+  keepBoard(app, view);
   try {
+    await app.start();
     await app.store.append(STREAM, [ReplayStarted({ runtime: "node", limit })], {
       expected: "no_stream",
     });
@@ -35,9 +32,11 @@ export async function replay(data, store, { limit, inFlight }) {
     await app.caughtUp("board", (await app.store.head()) ?? 0);
     const seconds = (performance.now() - begun) / 1000;
     await app.store.append(STREAM, [ReplayFinished({ rows: progress.done })], { expected: 0 });
+    const board = await readBoard(view);
     return { board, rows: progress.done, events, seconds };
   } finally {
     await app.close();
+    await view.close();
   }
 }
 

@@ -58,11 +58,12 @@ function cells(name, tally) {
 export const mean = (minutes, count) => (count === 0 ? "-" : (minutes / count).toFixed(2));
 
 /**
- * The size of the store's files, the write-ahead log included.
+ * The size of the store's and the view's files; 0 where a server has them.
  *
- * @param {string} path
+ * @param {string | undefined} path
  */
 export function storeBytes(path) {
+  if (path === undefined) return 0;
   const files = readdirSync(dirname(path)).filter((file) => file.startsWith(basename(path)));
   return files.reduce((sum, file) => sum + statSync(join(dirname(path), file)).size, 0);
 }
