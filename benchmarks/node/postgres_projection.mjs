@@ -86,7 +86,7 @@ async function orkestra() {
     // What comes before the second batch is starting.
     start ??= performance.now();
   };
-  app.projection("board", project, { events: [OrderPlaced], batchSize: BATCH });
+  app.projection("board", { events: [OrderPlaced], batchSize: BATCH }, project);
   await app.start();
   await app.caughtUp("board", head);
   const seconds = (performance.now() - start) / 1000;
