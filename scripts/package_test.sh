@@ -60,3 +60,23 @@ done
 node_modules/.bin/tsc --ignoreConfig --strict --module nodenext --target es2022 --types node \
     --typeRoots node_modules/@types "$work/node/user.mts" "$work/node/user.cts"
 (cd "$work/node" && bare node user.mjs && bare node user.cjs)
+
+echo "tarball: the NestJS module, and its types, imported and required"
+nest=()
+for package in @nestjs/common @nestjs/core reflect-metadata rxjs; do
+    nest+=("$package@$(node -p "require('./package.json').devDependencies['$package']")")
+done
+(cd "$work/node" && bare npm install --silent --no-audit --no-fund "${nest[@]}")
+for module in mts cts; do
+    cat >"$work/node/nest.$module" <<'TS'
+import "reflect-metadata";
+import type { DynamicModule } from "@nestjs/common";
+import { OrkestraModule } from "orkestra/nestjs";
+
+const made: DynamicModule = OrkestraModule.forRoot({ name: "Shop", store: "memory:" });
+if (made.exports?.length !== 1) throw new Error("the module exports no app");
+TS
+done
+node_modules/.bin/tsc --ignoreConfig --strict --module nodenext --target es2022 --types node --skipLibCheck \
+    --typeRoots node_modules/@types "$work/node/nest.mts" "$work/node/nest.cts"
+(cd "$work/node" && bare node nest.mjs && bare node nest.cjs)

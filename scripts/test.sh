@@ -42,6 +42,7 @@ test_examples() {
     section Examples
     must "python tools" python_packages test
     must "build both packages" build_both
+    must "compile the NestJS service" node_tool tsc -p examples/node/service
     must "the flights' data" flights_data
     need_servers
     step "pytest examples" pytest_examples

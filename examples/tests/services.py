@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXAMPLES = Path(__file__).resolve().parents[1]
+# Nest's decorators have to be compiled: npx tsc -p examples/node/service
+NEST = EXAMPLES.parent / "build/examples/service/serve.js"
 PROGRAMS = {
     "python": [sys.executable, str(EXAMPLES / "python/service/serve.py")],
+    "node": ["node", str(NEST)],
 }
 PATIENCE = 30.0
 
