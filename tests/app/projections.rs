@@ -192,16 +192,17 @@ async fn caught_up(store: &Store, app: &Orkestra, position: Position) {
     panic!("the board does not get to {position}");
 }
 
-/// Polls `work` and moves the clock on whenever somebody sleeps.
+/// Polls `work` and moves the clock on whenever somebody sleeps: slowly, so that leases are renewed as they are in a process that is alive.
 async fn meanwhile<T>(store: &Store, work: impl Future<Output = T>) -> T {
+    const STEP: Duration = Duration::from_millis(50);
     let mut work = std::pin::pin!(work);
-    for _ in 0..60_000 {
-        let short = tokio::time::timeout(Duration::from_millis(1), &mut work);
+    for _ in 0..6_000 {
+        let short = tokio::time::timeout(STEP / 5, &mut work);
         if let Ok(output) = short.await {
             return output;
         }
         if let Some(wait) = store.clock.next_wake().filter(|_| !store.is_remote()) {
-            store.clock.advance(wait);
+            store.clock.advance(wait.min(STEP));
         }
     }
     panic!("it does not end");
