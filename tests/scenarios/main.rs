@@ -15,6 +15,7 @@ mod relay;
 mod sender;
 mod takeover;
 mod trouble;
+mod views;
 mod work;
 
 use std::{thread, time::Duration};

@@ -1,4 +1,5 @@
-//! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `relay BUS STORE` and
+//! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `projector URL VIEW CRASH` and
+//! `rebuilder URL VIEW CRASH`, which keep a view; `relay BUS STORE` and
 //! `consumer BUS STORE`, parts of a service. They print reports, one JSON line each.
 #![expect(
     clippy::print_stdout,
@@ -6,6 +7,7 @@
     reason = "a program of the tests"
 )]
 
+mod projector;
 mod reader;
 mod service;
 #[path = "../work.rs"]
@@ -59,6 +61,8 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     process::exit(match words[..] {
+        ["projector", url, view, crash] => run(projector::project(url, view, crash)),
+        ["rebuilder", url, view, crash] => run(projector::rebuild(url, view, crash)),
         ["reader", url] => run(reader::read(url)),
         ["relay", bus, store] => run(service::serve(service::builder(bus, store))),
         ["consumer", bus, store] => run(service::serve(service::handling(service::builder(
