@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod transactions;
+
 use std::sync::Arc;
 
 use orkestra::{

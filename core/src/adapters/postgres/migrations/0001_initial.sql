@@ -52,7 +52,8 @@ CREATE TABLE {schema}.deleting (
 -- What users' own transactions append: it has no revisions and positions until it is committed.
 CREATE TABLE {schema}.staging (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    batch       bigint NOT NULL, -- the id of the first row of the same call
+    batch       bigint NOT NULL, -- the same for the rows of one call, greater than that of any earlier call of the transaction
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
     stream      text NOT NULL,
     expected    bigint NOT NULL, -- a revision, -1 no stream, -2 a stream, -4 anything
     event_id    uuid NOT NULL,

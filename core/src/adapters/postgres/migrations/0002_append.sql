@@ -88,8 +88,11 @@ BEGIN
     RETURN jsonb_build_object('revision', last + n, 'position', base + n - 1);
 END $$;
 
--- Records up to `p_limit` batches that users' transactions have staged and committed, and all that the current transaction has. The
--- lock is held. Returns how many batches were recorded and whether more wait.
+-- Records what users' transactions have staged: up to `p_limit` batches of those that are committed, or without a limit all of the
+-- current transaction. The lock is held. Returns how many batches were recorded and whether more wait.
+--
+-- A committed batch expects nothing. What is refused all the same (an id that is stored by now) stays with the reason, and is in
+-- nobody's way; in the current transaction it is an error.
 CREATE FUNCTION {schema}.record_staged(p_limit integer, OUT recorded integer, OUT more boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -104,24 +107,47 @@ BEGIN
                array_agg(s.version ORDER BY s.id) AS versions, array_agg(s.occurred_at ORDER BY s.id) AS times,
                array_agg(s.data ORDER BY s.id) AS data, array_agg(s.metadata ORDER BY s.id) AS metadata
         FROM {schema}.staging s
-        WHERE s.refused IS NULL AND s.batch IN (
-            SELECT DISTINCT w.batch FROM {schema}.staging w WHERE w.refused IS NULL ORDER BY w.batch LIMIT p_limit
+        WHERE s.refused IS NULL AND (p_limit IS NOT NULL OR s.transaction = pg_current_xact_id()) AND s.batch IN (
+            SELECT DISTINCT w.batch FROM {schema}.staging w
+            WHERE w.refused IS NULL AND (p_limit IS NOT NULL OR w.transaction = pg_current_xact_id())
+            ORDER BY w.batch LIMIT p_limit
         )
         GROUP BY s.batch ORDER BY s.batch
     LOOP
-        done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids(one.types), one.versions, one.times,
-            one.data, one.metadata);
+        IF p_limit IS NULL THEN
+            done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids_of(one.types), one.versions,
+                one.times, one.data, one.metadata);
+            IF NOT done ? 'revision' THEN
+                PERFORM {schema}.refuse_append(one.stream, one.expected, done);
+            END IF;
+        ELSE
+            BEGIN
+                done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids_of(one.types), one.versions,
+                    one.times, one.data, one.metadata);
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+                done := jsonb_build_object('error', sqlerrm);
+            END;
+        END IF;
         IF done ? 'revision' THEN
             DELETE FROM {schema}.staging WHERE batch = one.batch AND refused IS NULL;
             recorded := recorded + 1;
-        ELSIF one.expected <> -4 THEN
-            -- Only the current transaction can have staged it: its commit fails.
-            PERFORM {schema}.refuse_append(one.stream, one.expected, done);
         ELSE
             UPDATE {schema}.staging SET refused = done::text WHERE batch = one.batch AND refused IS NULL;
         END IF;
     END LOOP;
-    more := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
+    more := p_limit IS NOT NULL AND EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
+END $$;
+
+-- The numbers of types, one for each name, which may be repeated.
+CREATE FUNCTION {schema}.type_ids_of(names text[]) RETURNS integer[]
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM {schema}.type_ids(ARRAY(SELECT DISTINCT n FROM unnest(names) AS n));
+    RETURN ARRAY(
+        SELECT t.id FROM unnest(names) WITH ORDINALITY AS n(name, ord)
+        CROSS JOIN LATERAL (SELECT id FROM {schema}.types t WHERE t.name = n.name LIMIT 1) t
+        ORDER BY n.ord
+    );
 END $$;
 
 -- Fails as an append that is refused.
@@ -309,3 +335,115 @@ BEGIN
     END IF;
     RETURN jsonb_build_object('deleted', true);
 END $$;
+
+-- Fails as a call with an argument out of its range.
+CREATE FUNCTION {schema}.refuse_argument(p_argument text, p_reason text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%: %', p_argument, p_reason
+        USING ERRCODE = 'ORK03', DETAIL = jsonb_build_object('argument', p_argument, 'reason', p_reason)::text;
+END $$;
+
+-- A version 7 UUID of now (RFC 9562 section 5.7): 48 bits of milliseconds, the version, and random bits.
+CREATE FUNCTION {schema}.new_id() RETURNS uuid
+LANGUAGE sql VOLATILE AS $$
+    SELECT encode(
+        set_byte(
+            substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) || substring(uuid_send(gen_random_uuid()) FROM 7),
+            6, (get_byte(uuid_send(gen_random_uuid()), 6) & 15) | 112
+        ), 'hex')::uuid
+$$;
+
+-- For users: appends to a stream in the caller's own transaction. The events are recorded when it commits, and gone when it rolls back;
+-- until then it holds nothing that others wait for. Returns the ids.
+--
+-- `events` is an array of 1 to 10,000 objects: `type`, `data` (an object), and as wanted `id`, `version` (1), `metadata` ({}),
+-- `occurred_at` (now). `expected` is any, no_stream, stream_exists or a revision. With any, the events get their place soon after the
+-- commit, by whichever process of the app is alive. Otherwise they get it in the commit, which fails (SQLSTATE ORK01) if the stream is
+-- not as expected by then.
+CREATE FUNCTION {schema}.append(stream text, events jsonb, expected text DEFAULT 'any') RETURNS uuid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    wanted bigint;
+    event jsonb;
+    at integer := 0;
+    place text;
+    ids uuid[] := '{}';
+    id uuid;
+    batch bigint := nextval(pg_get_serial_sequence('{schema}.staging', 'id'));
+    taken record;
+BEGIN
+    IF stream IS NULL OR stream = '' OR left(stream, 1) = '$' OR length(stream) > 1000 OR stream ~ '[[:cntrl:]]' OR stream ~ '^\s|\s$' THEN
+        RAISE EXCEPTION 'stream name %: expected 1 to 1000 characters, none of control, no white space at either end, no $ in front', left(stream, 100)
+            USING ERRCODE = 'ORK04', DETAIL = jsonb_build_object('stream', left(stream, 100))::text;
+    END IF;
+    wanted := CASE expected WHEN 'any' THEN -4 WHEN 'no_stream' THEN -1 WHEN 'stream_exists' THEN -2 END;
+    IF wanted IS NULL THEN
+        IF expected IS NULL OR expected !~ '^[0-9]{1,18}$' THEN
+            PERFORM {schema}.refuse_argument('expected', format('expected any, no_stream, stream_exists or a revision, found %s', coalesce(expected, 'null')));
+        END IF;
+        wanted := expected::bigint;
+    END IF;
+    IF jsonb_typeof(events) IS DISTINCT FROM 'array' OR jsonb_array_length(events) NOT BETWEEN 1 AND 10000 THEN
+        PERFORM {schema}.refuse_argument('events', 'expected an array of 1 to 10000 objects');
+    END IF;
+    FOR event IN SELECT e FROM jsonb_array_elements(events) AS e LOOP
+        place := format('events[%s]', at);
+        IF jsonb_typeof(event) <> 'object' THEN
+            PERFORM {schema}.refuse_argument(place, 'expected an object');
+        ELSIF EXISTS (SELECT FROM jsonb_object_keys(event) AS k WHERE k NOT IN ('id', 'type', 'version', 'data', 'metadata', 'occurred_at')) THEN
+            PERFORM {schema}.refuse_argument(place, 'expected id, type, version, data, metadata and occurred_at only');
+        ELSIF jsonb_typeof(event -> 'type') IS DISTINCT FROM 'string' OR event ->> 'type' !~ '^[^[:space:]]+$' OR length(event ->> 'type') > 500 THEN
+            PERFORM {schema}.refuse_argument(place || '.type', 'expected a type name');
+        ELSIF jsonb_typeof(event -> 'data') IS DISTINCT FROM 'object' THEN
+            PERFORM {schema}.refuse_argument(place || '.data', 'expected an object');
+        ELSIF jsonb_typeof(coalesce(event -> 'metadata', '{}')) <> 'object' THEN
+            PERFORM {schema}.refuse_argument(place || '.metadata', 'expected an object');
+        ELSIF coalesce(event ->> 'version', '1') !~ '^[1-9][0-9]{0,8}$' THEN
+            PERFORM {schema}.refuse_argument(place || '.version', 'expected a number from 1 on');
+        END IF;
+        BEGIN
+            id := coalesce((event ->> 'id')::uuid, {schema}.new_id());
+            INSERT INTO {schema}.staging (batch, stream, expected, event_id, type, version, occurred_at, data, metadata)
+            VALUES (batch, $1, wanted, id, event ->> 'type', coalesce(event ->> 'version', '1')::integer,
+                coalesce((event ->> 'occurred_at')::timestamptz, clock_timestamp()), event -> 'data',
+                coalesce(event -> 'metadata', '{}')::json);
+        EXCEPTION WHEN data_exception THEN
+            PERFORM {schema}.refuse_argument(place, sqlerrm);
+        END;
+        IF id = ANY (ids) THEN
+            PERFORM {schema}.refuse_argument(place || '.id', format('%s is there twice', id));
+        END IF;
+        ids := ids || id;
+        at := at + 1;
+    END LOOP;
+
+    -- What can be told now is told now: the rest by the commit, or by whoever records it.
+    SELECT count(*) AS events, min(e.event_id::text) AS id, min(s.name) AS name, bool_and(s.name = $1) AS here INTO taken
+    FROM unnest(ids) AS i(id)
+    CROSS JOIN LATERAL (SELECT e.event_id, e.stream_id FROM {schema}.events e WHERE e.event_id = i.id LIMIT 1) e
+    JOIN {schema}.streams s ON s.id = e.stream_id;
+    IF taken.events > 0 AND NOT (taken.here AND taken.events = at) THEN
+        PERFORM {schema}.refuse_append($1, wanted, jsonb_build_object('duplicate', taken.id, 'stream', taken.name));
+    END IF;
+    PERFORM pg_notify('{schema}', 'staged');
+    RETURN ids;
+END $$;
+
+-- At the commit of a user's transaction: records what it appended with an expectation, and what it appended before that.
+CREATE FUNCTION {schema}.record_at_commit() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {schema}.staging WHERE staging.batch = new.batch) THEN
+        PERFORM pg_advisory_xact_lock({lock});
+        PERFORM {schema}.record_staged(NULL);
+        PERFORM pg_notify('{schema}', 'events');
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN unique_violation OR exclusion_violation THEN
+    -- In a transaction that sees the past only (repeatable read and above): others have appended since.
+    RAISE EXCEPTION 'stream % was written to since this transaction began', new.stream USING ERRCODE = 'serialization_failure';
+END $$;
+
+CREATE CONSTRAINT TRIGGER record_at_commit AFTER INSERT ON {schema}.staging DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (new.expected <> -4) EXECUTE FUNCTION {schema}.record_at_commit();
