@@ -1,6 +1,6 @@
 //! Appends as the arrays that the server's function takes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -10,9 +10,9 @@ use super::{
     error::Failure,
     value::{Json, Moment, signed, unsigned},
 };
-use crate::ports::{Append, Appended, ExpectedRevision, Position, StoreError};
+use crate::ports::{Append, Appended, ExpectedRevision, Position, StoreError, StreamName};
 
-const WRITE: &str = "SELECT * FROM {schema}.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+const WRITE: &str = "SELECT * FROM {schema}.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 /// How a batch is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,7 +36,9 @@ pub(super) fn number(expected: ExpectedRevision) -> i64 {
 /// Several appends in one call.
 #[derive(Default)]
 pub(super) struct Batch<'a> {
+    names: Vec<&'a StreamName>,
     streams: Vec<&'a str>,
+    known: Vec<i64>,
     places: Vec<i32>,
     expected: Vec<i64>,
     before: Vec<i32>,
@@ -60,10 +62,11 @@ pub(super) struct Written {
 }
 
 impl<'a> Batch<'a> {
-    /// The arrays for `appends`; `type_id` knows the numbers of all their types.
+    /// The arrays for `appends`; `type_id` knows the numbers of all their types, `stream_id` those of some streams.
     pub(super) fn new(
         appends: impl IntoIterator<Item = &'a Append>,
         type_id: impl Fn(&str) -> Option<i32>,
+        stream_id: impl Fn(&str) -> Option<i64>,
     ) -> Self {
         let mut batch = Self::default();
         let mut streams: HashMap<&str, (i32, i32)> = HashMap::new();
@@ -72,7 +75,9 @@ impl<'a> Batch<'a> {
             let count = i32::try_from(append.events.len()).unwrap_or(i32::MAX);
             let (place, before) = streams.entry(&append.stream).or_insert((next, 0));
             if *place == next {
+                batch.names.push(&append.stream);
                 batch.streams.push(&append.stream);
+                batch.known.push(stream_id(&append.stream).unwrap_or(0));
             }
             batch.places.push(*place);
             batch.before.push(*before);
@@ -102,8 +107,9 @@ impl<'a> Batch<'a> {
         manner: Manner,
         note: Option<&str>,
     ) -> Result<Row, Failure> {
-        let params: [Param<'_>; 16] = [
+        let params: [Param<'_>; 17] = [
             (&self.streams, Type::TEXT_ARRAY),
+            (&self.known, Type::INT8_ARRAY),
             (&self.places, Type::INT4_ARRAY),
             (&self.expected, Type::INT8_ARRAY),
             (&self.before, Type::INT4_ARRAY),
@@ -121,6 +127,17 @@ impl<'a> Batch<'a> {
             (&note, Type::TEXT),
         ];
         conn.write(WRITE, &params).await
+    }
+
+    /// The numbers of streams that were not known before, as far as the server tells them.
+    pub(super) fn learned(&self, row: &Row) -> Result<Vec<(Arc<str>, i64)>, Failure> {
+        let ids: Option<Vec<i64>> = row.try_get(4)?;
+        let news = self.names.iter().zip(&self.known);
+        Ok(news
+            .zip(ids.unwrap_or_default())
+            .filter(|((_, known), _)| **known == 0)
+            .map(|((name, _), id)| (name.shared(), id))
+            .collect())
     }
 
     /// What the server's answer to the call for `appends` says.

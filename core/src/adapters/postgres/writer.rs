@@ -33,14 +33,16 @@ const QUIET: Duration = Duration::from_millis(2);
 /// How often a transaction is tried that loses races.
 const TRIES: u32 = 5;
 
-/// Types whose numbers are remembered.
+/// Types and streams whose numbers are remembered.
 const MAX_TYPES: usize = 10_000;
+const MAX_STREAMS: usize = 10_000;
 
 /// What the writer's task works with.
 pub(super) struct Writer {
     core: Arc<Core>,
     conn: Option<Conn>,
     types: HashMap<Arc<str>, i32>,
+    streams: HashMap<Arc<str>, i64>,
     /// When others were told last.
     told: Option<Instant>,
     /// Whether there is something that they have not been told.
@@ -59,6 +61,7 @@ impl Writer {
             core,
             conn: Some(conn),
             types: HashMap::new(),
+            streams: HashMap::new(),
             told: None,
             owed: false,
             // Somebody may have left something before we came.
@@ -204,9 +207,11 @@ impl Writer {
     ) -> Result<Vec<Result<Appended, StoreError>>, Failure> {
         let conn = self.conn().await?;
         self.know_types(&conn, appends).await?;
-        let batch = Batch::new(appends.iter().copied(), |name| {
-            self.types.get(name).copied()
-        });
+        let batch = Batch::new(
+            appends.iter().copied(),
+            |name| self.types.get(name).copied(),
+            |name| self.streams.get(name).copied(),
+        );
         let now = Instant::now();
         let tell = self.told.is_none_or(|told| now >= told + QUIET);
         let note = tell.then(|| self.core.hub.note("events"));
@@ -217,6 +222,10 @@ impl Writer {
         } else {
             self.owed = true;
         }
+        if self.streams.len() > MAX_STREAMS {
+            self.streams.clear();
+        }
+        self.streams.extend(batch.learned(&row)?);
         let written = batch.read(&row, appends.iter().copied())?;
         self.staged |= written.staged;
         Ok(written.results)

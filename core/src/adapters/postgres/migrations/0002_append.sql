@@ -167,18 +167,20 @@ BEGIN
             'actual', p_done -> 'conflict')::text;
 END $$;
 
--- Appends what a process has gathered: `p_streams` without repetitions; for each append the place of its stream there, what it expects,
--- the events before it of the same stream in this call, and its own; for each event the place of its append, and its place in there.
+-- Appends what a process has gathered: `p_streams` without repetitions, with their numbers where `p_known` has them and 0 elsewhere; for each
+-- append the place of its stream there, what it expects, the events before it of the same stream in this call, and its own; for each event
+-- the place of its append, and its place in there.
 --
--- If nothing stands against it, `base` is the first position and `heads` the last revisions of the streams before the call. Otherwise
+-- If nothing stands against it, `base` is the first position, `heads` the last revisions of the streams before the call and `ids` their
+-- numbers, which never change. Otherwise
 -- `results` says for each append what became of it, as append_one does. With `p_careful` each append is looked at for itself, as after
 -- a violated constraint; with `p_atomic` none is done if one is refused. `p_note` is told to all who listen.
 CREATE FUNCTION {schema}.write_batch(
-    p_streams text[], p_places integer[], p_expected bigint[], p_before integer[], p_counts integer[],
+    p_streams text[], p_known bigint[], p_places integer[], p_expected bigint[], p_before integer[], p_counts integer[],
     p_appends integer[], p_offsets integer[],
     p_ids uuid[], p_types integer[], p_versions integer[], p_times timestamptz[], p_data jsonb[], p_metadata json[],
     p_careful boolean, p_atomic boolean, p_note text,
-    OUT base bigint, OUT heads bigint[], OUT results jsonb[], OUT staged boolean
+    OUT base bigint, OUT heads bigint[], OUT results jsonb[], OUT staged boolean, OUT ids bigint[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     sids bigint[];
@@ -207,11 +209,11 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT array_agg(s.id), array_agg(coalesce(h.revision, -1)) INTO sids, heads
-    FROM unnest(p_streams) AS n(name)
-    LEFT JOIN LATERAL (SELECT s.id FROM {schema}.streams s WHERE s.name = n.name LIMIT 1) s ON true
+    SELECT array_agg(coalesce(s.id, nullif(n.known, 0))), array_agg(coalesce(h.revision, -1)) INTO sids, heads
+    FROM unnest(p_streams, p_known) AS n(name, known)
+    LEFT JOIN LATERAL (SELECT s.id FROM {schema}.streams s WHERE n.known = 0 AND s.name = n.name LIMIT 1) s ON true
     LEFT JOIN LATERAL (
-        SELECT e.revision FROM {schema}.events e WHERE e.stream_id = s.id ORDER BY e.revision DESC LIMIT 1
+        SELECT e.revision FROM {schema}.events e WHERE e.stream_id = coalesce(s.id, nullif(n.known, 0)) ORDER BY e.revision DESC LIMIT 1
     ) h ON true;
 
     IF p_careful THEN
@@ -246,6 +248,7 @@ BEGIN
                e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
         FROM unnest(p_appends, p_offsets, p_ids, p_types, p_versions, p_times, p_data, p_metadata)
             WITH ORDINALITY AS e(append, place, id, type_id, version, occurred_at, data, metadata, ord);
+        ids := sids;
         RETURN;
     END IF;
 
