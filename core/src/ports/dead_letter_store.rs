@@ -146,6 +146,15 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// Whether `text`, in lower case, is in what people search.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        let has = |field: &str| field.to_lowercase().contains(text);
+        has(&self.type_name)
+            || has(&self.topic)
+            || self.errors.iter().any(|error| has(&error.message))
+            || has(&String::from_utf8_lossy(&self.body))
+    }
+
     /// This entry after its message was given up once more, as `latest` says.
     ///
     /// The id and the first time stay, what this entry said becomes the end of the history, attempts are added, all else is `latest`'s.

@@ -121,13 +121,6 @@ impl DeadLetters {
 }
 
 fn matches(filter: &DeadLetterFilter, text: Option<&str>, letter: &DeadLetter) -> bool {
-    let has_text = |text: &str| {
-        let has = |field: &str| field.to_lowercase().contains(text);
-        has(&letter.type_name)
-            || has(&letter.topic)
-            || letter.errors.iter().any(|error| has(&error.message))
-            || has(&String::from_utf8_lossy(&letter.body))
-    };
     filter.handler.as_ref().is_none_or(|h| *h == letter.handler)
         && filter
             .topic
@@ -136,7 +129,7 @@ fn matches(filter: &DeadLetterFilter, text: Option<&str>, letter: &DeadLetter) -
         && filter.since.is_none_or(|t| letter.last_failed_at >= t)
         && filter.until.is_none_or(|t| letter.last_failed_at < t)
         && filter.status.is_none_or(|status| letter.status == status)
-        && text.is_none_or(has_text)
+        && text.is_none_or(|text| letter.mentions(text))
 }
 
 #[async_trait]

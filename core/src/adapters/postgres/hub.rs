@@ -15,6 +15,8 @@ pub(super) struct Hub {
     pub(super) events: Arc<Signal>,
     /// Rings when a checkpoint moved.
     pub(super) checkpoints: Arc<Signal>,
+    /// Rings when there is a message in the outbox.
+    pub(super) messages: Arc<Signal>,
     /// A user's transaction has left something to be recorded.
     pub(super) staged: Notify,
 }
@@ -25,6 +27,7 @@ impl Hub {
             owner: format!("{:016x}", u64::from_be_bytes(owner)),
             events: Arc::default(),
             checkpoints: Arc::default(),
+            messages: Arc::default(),
             staged: Notify::new(),
         }
     }
@@ -47,6 +50,7 @@ impl Hub {
         match what {
             "events" => self.events.ring(),
             "checkpoints" => self.checkpoints.ring(),
+            "messages" => self.messages.ring(),
             "staged" => self.staged.notify_one(),
             _ => {}
         }
@@ -56,6 +60,7 @@ impl Hub {
     pub(super) fn ring_all(&self) {
         self.events.ring();
         self.checkpoints.ring();
+        self.messages.ring();
         self.staged.notify_one();
     }
 }

@@ -12,6 +12,7 @@ use crate::ports::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_append.sql"),
+    include_str!("migrations/0003_state.sql"),
 ];
 
 const ENCODING: &str = "SHOW server_encoding";

@@ -4,14 +4,19 @@
 //! only. Several processes may use the same schema. See `docs/adapters/postgres.md`.
 
 mod batch;
+mod checkpoint_store;
 mod config;
 mod connect;
+mod dead_letter_store;
 mod error;
 mod event_store;
 mod hub;
 mod idle;
+mod inbox_store;
+mod lease_store;
 mod migrate;
 mod names;
+mod outbox_store;
 mod page;
 mod payload;
 mod pool;

@@ -29,6 +29,7 @@ use super::{
     pool::{Lost, Pool, Within, connect_until},
     queue::Queue,
     read::Sizes,
+    value::Moment,
     writer::{Writer, listen},
 };
 use crate::{
@@ -197,6 +198,22 @@ impl PostgresStore {
         self.0.core.hub.checkpoints.ring();
     }
 
+    /// Ends with the next message in the outbox after this call.
+    pub(super) fn enqueued(&self) -> Rung {
+        let messages = &self.0.core.hub.messages;
+        messages.after(messages.count())
+    }
+
+    /// A message was put into the outbox here: tells those who wait in this process.
+    pub(super) fn ring_messages(&self) {
+        self.0.core.hub.messages.ring();
+    }
+
+    /// The time that is told in place of the database's own, in tests.
+    pub(super) fn told_time(&self) -> Option<Moment> {
+        self.0.core.clock.as_ref().map(|clock| Moment(clock.now()))
+    }
+
     /// The payload for `pg_notify('{schema}', …)` that tells others of `what`: `checkpoints`.
     pub(super) fn note(&self, what: &str) -> String {
         self.0.core.hub.note(what)
@@ -233,6 +250,7 @@ impl PostgresStore {
         let _ = closed.await;
         handle.core.hub.events.ring();
         handle.core.hub.checkpoints.ring();
+        handle.core.hub.messages.ring();
         handle.end.lock().take();
         let thread = handle.thread.lock().take();
         if let Some(thread) = thread

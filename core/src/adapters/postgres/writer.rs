@@ -372,6 +372,7 @@ impl Writer {
             self.core.hub.events.ring();
         }
         self.core.hub.checkpoints.ring();
+        self.core.hub.messages.ring();
         Ok(())
     }
 

@@ -190,7 +190,7 @@ impl Reader<'_> {
                 continue;
             }
             let letter = read(row)?;
-            if text.as_deref().is_none_or(|text| has_text(&letter, text)) {
+            if text.as_deref().is_none_or(|text| letter.mentions(text)) {
                 page.total += 1;
                 if on_page {
                     page.items.push(letter);
@@ -199,15 +199,6 @@ impl Reader<'_> {
         }
         Ok(page)
     }
-}
-
-/// Whether `text`, in lower case, is in what people search.
-fn has_text(letter: &DeadLetter, text: &str) -> bool {
-    let has = |field: &str| field.to_lowercase().contains(text);
-    has(&letter.type_name)
-        || has(&letter.topic)
-        || letter.errors.iter().any(|error| has(&error.message))
-        || has(&String::from_utf8_lossy(&letter.body))
 }
 
 fn read(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {

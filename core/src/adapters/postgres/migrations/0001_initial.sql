@@ -117,21 +117,28 @@ CREATE INDEX dead_letters_by_time ON {schema}.dead_letters (last_failed_at);
 
 -- Messages that leave through the relay; gone once the broker has confirmed them.
 CREATE TABLE {schema}.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind        text NOT NULL, -- command or event
-    message_id  uuid NOT NULL,
-    type_name   text NOT NULL,
-    topic       text NOT NULL,
-    envelope    bytea NOT NULL,
-    trace       json,
-    enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    serial         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id     uuid NOT NULL CONSTRAINT outbox_by_message UNIQUE,
+    kind           text NOT NULL CHECK (kind IN ('command', 'event')),
+    topic          text NOT NULL,
+    correlation_id text NOT NULL,
+    body           bytea NOT NULL, -- the envelope as on the wire
+    issued_at      timestamptz NOT NULL,
+    max_retries    bigint,
+    traceparent    text,
+    tracestate     text,
+    baggage        text,
+    enqueued_at    timestamptz NOT NULL
 );
+
+CREATE INDEX outbox_by_time ON {schema}.outbox (enqueued_at);
 
 -- What a handler has handled.
 CREATE TABLE {schema}.inbox (
     handler    text COLLATE "C" NOT NULL,
     message_id uuid NOT NULL,
-    handled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    handled_at timestamptz NOT NULL,
+    result     json,
     PRIMARY KEY (handler, message_id)
 );
 
