@@ -43,7 +43,7 @@ const ROWS: &[Row] = &[
         sideways: false,
     },
     Row {
-        modules: &["outbox", "projection"],
+        modules: &["outbox", "retention", "projection"],
         sideways: false,
     },
     Row {

@@ -95,6 +95,7 @@ pub mod outbox;
 pub mod ports;
 pub mod projection;
 pub mod registry;
+pub mod retention;
 pub mod retry;
 pub mod subscription;
 pub mod telemetry;

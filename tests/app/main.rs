@@ -10,6 +10,7 @@ mod log;
 mod outbox;
 mod projections;
 mod remote;
+mod retention;
 mod shop;
 mod subscriptions;
 mod telemetry;
@@ -35,6 +36,10 @@ macro_rules! suite {
             $($( #[test] fn $everywhere() { crate::shop::run(Some(crate::shop::Store::kurrentdb()), super::$everywhere); } )*)?
             $($( #[test] fn $in_process() { crate::shop::run(Some(crate::shop::Store::kurrentdb()), super::$in_process); } )*)?
         }
+        mod postgres {
+            $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::postgres(), super::$everywhere); } )*)?
+            $($( #[test] fn $in_process() { crate::shop::run(crate::shop::Store::postgres(), super::$in_process); } )*)?
+        }
         mod rabbitmq {
             $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$everywhere); } )*)?
             $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::memory().over_rabbitmq(), super::$over); } )*)?
@@ -42,6 +47,10 @@ macro_rules! suite {
         mod rabbitmq_and_sqlite {
             $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::sqlite().over_rabbitmq(), super::$everywhere); } )*)?
             $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::sqlite().over_rabbitmq(), super::$over); } )*)?
+        }
+        mod rabbitmq_and_postgres {
+            $($( #[test] fn $everywhere() { crate::shop::run(crate::shop::Store::postgres().and_then(crate::shop::Store::over_rabbitmq), super::$everywhere); } )*)?
+            $($( #[test] fn $over() { crate::shop::run(crate::shop::Store::postgres().and_then(crate::shop::Store::over_rabbitmq), super::$over); } )*)?
         }
     };
 }

@@ -169,8 +169,17 @@ impl Store {
         }
     }
 
+    /// A new database; `None` if there is no PostgreSQL.
+    pub(crate) fn postgres() -> Option<Self> {
+        let url = orkestra_tests::postgres::shared()?.database("app");
+        Some(Self {
+            url,
+            ..Self::memory()
+        })
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
-        self.folder.is_some()
+        self.url != "memory:"
     }
 
     /// The store's file; `None` in memory.

@@ -60,6 +60,7 @@ use crate::{
     outbox::RELAY,
     ports::{DeadLetter, EventStore, Position},
     registry::{HandlerIndex, Registry},
+    retention::Retention,
     subscription::{Subscription, SubscriptionError, SubscriptionOptions},
 };
 
@@ -164,6 +165,11 @@ impl Orkestra {
     /// All the adapters of the app.
     pub fn services(&self) -> &Services {
         &self.inner.services
+    }
+
+    /// Lets go of what is old, while the system runs: streams, dead letters, outbox, inbox.
+    pub fn retention(&self) -> Retention {
+        self.inner.services.retention()
     }
 
     /// Messages given up on: list, show, requeue, edit, discard.

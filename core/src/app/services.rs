@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 
 #[cfg(feature = "kurrentdb")]
 use crate::adapters::kurrentdb::{KurrentdbConfig, KurrentdbStore};
+#[cfg(feature = "postgres")]
+use crate::adapters::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "rabbitmq")]
 use crate::adapters::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 #[cfg(feature = "sqlite")]
@@ -29,6 +31,7 @@ use crate::{
     projection::{
         Mode, Ports as ProjectionPorts, Projection, ProjectionOptions, ProjectionState, state_of,
     },
+    retention::Retention,
     subscription::{Pauses, Start, Subscription, SubscriptionOptions},
     telemetry::Telemetry,
 };
@@ -42,9 +45,9 @@ pub const DEFAULT_STORE: &str = "sqlite:orkestra.db";
 pub struct Settings {
     /// `memory:`, the default, or `amqp[s]://user:password@host:port/vhost?…` for RabbitMQ.
     pub bus: Option<String>,
-    /// `sqlite:<path>`, `memory:`, or `kurrentdb://…` with another `state`. Default `sqlite:orkestra.db`.
+    /// `sqlite:<path>`, `postgres://…`, `memory:`, or `kurrentdb://…` with another `state`. Default `sqlite:orkestra.db`.
     pub store: Option<String>,
-    /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>` or `memory:`. Default: in the store.
+    /// Where checkpoints, leases, dead letters, outbox and inbox are kept: `sqlite:<path>`, `postgres://…` or `memory:`. Default: in the store.
     pub state: Option<String>,
     /// The longest payload in bytes. Default 1 MiB.
     pub max_payload_bytes: Option<usize>,
@@ -73,6 +76,9 @@ pub enum Backend {
     Memory,
     /// `sqlite:<path>`
     Sqlite(PathBuf),
+    /// `postgres://…` or `postgresql://…`
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresConfig>),
     /// `kurrentdb://…` or `esdb://…`: events and snapshots only.
     #[cfg(feature = "kurrentdb")]
     Kurrentdb(Box<KurrentdbConfig>),
@@ -102,6 +108,8 @@ pub struct Plan {
     pub limits: PayloadLimits,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The clock if the settings name one: a database that has a clock of its own goes by that otherwise.
+    told_clock: Option<Arc<dyn Clock>>,
     /// The ids.
     pub ids: Arc<dyn IdSource>,
     /// The spans.
@@ -137,6 +145,7 @@ impl Plan {
             store,
             state,
             limits: PayloadLimits { max_bytes },
+            told_clock: settings.clock.clone(),
             clock: settings
                 .clock
                 .unwrap_or_else(|| Arc::new(SystemClock::default())),
@@ -165,13 +174,13 @@ impl Plan {
     /// [`StoreError`](crate::ports::StoreError) of the adapter that could not be opened.
     pub fn open(&self, app: &str) -> Result<Services, Error> {
         let state = self.state.as_ref();
-        let state = state.map(|b| Ports::open(b, &self.clock)).transpose()?;
+        let state = state.map(|b| Ports::open(b, self)).transpose()?;
         let store = match (&self.store, &state) {
             #[cfg(feature = "kurrentdb")]
             (Backend::Kurrentdb(config), Some(state)) => {
                 state.with_log(KurrentdbStore::open((**config).clone())?)
             }
-            (backend, _) => Ports::open(backend, &self.clock)?,
+            (backend, _) => Ports::open(backend, self)?,
         };
         let state = state.unwrap_or_else(|| store.clone());
         let durable = *self.state.as_ref().unwrap_or(&self.store) != Backend::Memory;
@@ -385,6 +394,17 @@ impl Services {
         Some(outbox.clone())
     }
 
+    /// Lets go of what is old, while the system runs.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            events: Arc::clone(&self.events),
+            dead_letters: Arc::clone(&self.dead_letters),
+            outbox: Arc::clone(&self.outbox),
+            inbox: Arc::clone(&self.inbox),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
     /// How the relay is, `None` if there is none.
     pub fn relay_health(&self) -> Option<RelayHealth> {
         self.relay.lock().as_ref().map(RunningRelay::health)
@@ -467,7 +487,8 @@ impl Ports {
         }
     }
 
-    fn open(backend: &Backend, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
+    fn open(backend: &Backend, plan: &Plan) -> Result<Self, Error> {
+        let clock = &plan.clock;
         match backend {
             Backend::Memory => Ok(Self::of(MemoryStore::new(Arc::clone(clock)))),
             #[cfg(feature = "sqlite")]
@@ -475,6 +496,11 @@ impl Ports {
                 path,
                 Arc::clone(clock),
             ))?)),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(config) => Ok(Self::of(PostgresStore::open(
+                (**config).clone(),
+                plan.told_clock.clone(),
+            )?)),
             #[cfg(feature = "kurrentdb")]
             Backend::Kurrentdb(_) => Err(no_state().into()),
             #[cfg(not(feature = "sqlite"))]
@@ -538,7 +564,7 @@ fn parse_bus(url: &str) -> Result<BusBackend, AppError> {
 }
 
 fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
-    let expected = "memory:, sqlite:<path> or kurrentdb://host:port";
+    let expected = "memory:, sqlite:<path>, postgres://user:password@host:port/database or kurrentdb://host:port";
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(refuse(
             setting,
@@ -568,6 +594,10 @@ fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
             }
             Ok(Backend::Sqlite(PathBuf::from(path)))
         }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => PostgresConfig::parse(url)
+            .map(|config| Backend::Postgres(Box::new(config)))
+            .map_err(|reason| refuse(setting, url, reason)),
         #[cfg(feature = "kurrentdb")]
         "kurrentdb" | "kurrentdb+discover" | "esdb" | "esdb+discover" => {
             KurrentdbConfig::parse(url)

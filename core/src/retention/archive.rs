@@ -1,0 +1,133 @@
+//! A file of recorded events, one JSON object in each line.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    path::PathBuf,
+};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    clock::Timestamp,
+    ports::{RecordedEvent, StoreError},
+};
+
+/// Bytes that are looked at for the end of a line, at once.
+const BLOCK: u64 = 64 * 1024;
+
+/// A line: the names are those of the stores' own views of the log.
+#[derive(Serialize)]
+struct Line<'a> {
+    position: u64,
+    stream: &'a str,
+    revision: u64,
+    event_id: uuid::Uuid,
+    #[serde(rename = "type")]
+    type_name: &'a str,
+    version: u32,
+    occurred_at: Timestamp,
+    data: &'a RawValue,
+    metadata: &'a RawValue,
+}
+
+/// The file, open for appending.
+pub(super) struct Archive {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Archive {
+    /// Opens the file, makes it if there is none, and takes a last line away that was not finished.
+    pub(super) fn open(path: PathBuf) -> Result<Self, StoreError> {
+        let open = || -> io::Result<File> {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let end = end_of_lines(&mut file)?;
+            file.set_len(end)?;
+            file.seek(SeekFrom::End(0))?;
+            file.sync_all()?;
+            // The name of the file is in its folder, which has to be on the disk too.
+            let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+            #[cfg(unix)]
+            File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()?;
+            #[cfg(not(unix))]
+            let _ = folder;
+            Ok(file)
+        };
+        match open() {
+            Ok(file) => Ok(Self {
+                file: BufWriter::new(file),
+                path,
+            }),
+            Err(error) => Err(failed(&path, &error)),
+        }
+    }
+
+    /// Appends an event. It is not safe before [`Archive::sync`].
+    pub(super) fn append(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
+        let raw = |json| -> Result<&RawValue, StoreError> {
+            serde_json::from_slice(json).map_err(|error| StoreError::Corrupt {
+                what: format!("event {} of {}", event.revision, event.stream),
+                reason: error.to_string(),
+            })
+        };
+        let line = Line {
+            position: event.position.0,
+            stream: &event.stream,
+            revision: event.revision,
+            event_id: event.id,
+            type_name: &event.type_name,
+            version: event.version,
+            occurred_at: event.occurred_at,
+            data: raw(&event.data)?,
+            metadata: raw(&event.metadata)?,
+        };
+        let written = serde_json::to_writer(&mut self.file, &line)
+            .map_err(io::Error::from)
+            .and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|error| failed(&self.path, &error))
+    }
+
+    /// Makes what was appended survive a power cut.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        let synced = self.file.flush();
+        let synced = synced.and_then(|()| self.file.get_ref().sync_data());
+        synced.map_err(|error| failed(&self.path, &error))
+    }
+}
+
+/// Where the last whole line ends.
+fn end_of_lines(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        Read::by_ref(file)
+            .take(end - start)
+            .read_to_end(&mut block)?;
+        if let Some(place) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + place as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+fn failed(path: &std::path::Path, error: &io::Error) -> StoreError {
+    let path = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+        _ => StoreError::CannotOpen {
+            path,
+            reason: error.to_string(),
+        },
+    }
+}
