@@ -130,15 +130,6 @@ impl Queue {
         self.filled.notified().await;
     }
 
-    /// How many appends could be taken at once.
-    pub(super) fn waiting(&self) -> usize {
-        match self.state.lock().works.front() {
-            Some(Work::Appends(appends)) => appends.len(),
-            Some(_) => 1,
-            None => 0,
-        }
-    }
-
     /// What is to be done next, as much as fits into one transaction. The first of all fits always.
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.state.lock();
