@@ -36,6 +36,7 @@ mod pages;
 pub mod projection;
 pub mod registry;
 pub mod relay;
+pub mod retention;
 pub mod store;
 pub mod subscription;
 pub mod view;

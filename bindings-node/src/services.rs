@@ -96,7 +96,7 @@ impl NodeStores {
     /// The schema of the state store in PostgreSQL, nothing if the state is kept elsewhere.
     #[napi(getter)]
     pub fn state_schema(&self) -> Option<String> {
-        None
+        self.plan.state_schema().map(str::to_owned)
     }
 
     /// Opens the adapters for the app of that underscored name, away from the JavaScript thread: a disk may be slow.

@@ -13,19 +13,17 @@ import {
 import { given } from "orkestra/testing";
 import { describe, expect, test, vi } from "vitest";
 import { z } from "zod";
-import { AddItem, cart, folder, ItemAdded, OrderPlaced, place, shop } from "./shop.js";
+import { AddItem, cart, ItemAdded, OrderPlaced, place, shop } from "./shop.js";
+import { STORES } from "./stores.js";
 
 const add = (sku = "sku_42") => AddItem({ cart: "1", sku });
 
-const stores = {
-  memory: () => "memory:",
-  sqlite: () => `sqlite:${folder()}/shop.db`,
-};
-
-describe.each(Object.entries(stores))("on %s", (_, url) => {
+describe.each(STORES)("on $name", ({ url }) => {
   test("a command is decided on the folded state and its events are stored", async () => {
     const Cart = cart();
-    const app = await shop({ store: url() }).addAggregate(Cart).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Cart)
+      .start();
 
     const first = await app.execute(Cart, add("a"));
     const second = await app.execute(Cart, add("b"));
@@ -44,14 +42,18 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
   });
 
   test("a dispatched command answers with stream and revision", async () => {
-    const app = await shop({ store: url() }).addAggregate(cart()).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(cart())
+      .start();
 
     expect(await app.dispatch(add())).toEqual({ stream: "cart-1", revision: 0 });
   });
 
   test("a refusal reaches the caller and stores nothing", async () => {
     const Cart = cart();
-    const app = await shop({ store: url() }).addAggregate(Cart).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Cart)
+      .start();
     for (let n = 0; n < 10; n++) await app.execute(Cart, add());
 
     await expect(app.execute(Cart, add())).rejects.toThrow(RejectedError);
@@ -62,7 +64,9 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
 
   test("A22 a command delivered twice appends once and answers with what is recorded", async () => {
     const Cart = cart();
-    const app = await shop({ store: url() }).addAggregate(Cart).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Cart)
+      .start();
     const id = "019506b8-9d2a-7c3e-8f00-0123456789ab";
 
     const first = await app.execute(Cart, add("a"), { id });
@@ -78,7 +82,9 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
 
   test("a conflict is decided again", async () => {
     const Cart = cart();
-    const app = await shop({ store: url() }).addAggregate(Cart).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Cart)
+      .start();
 
     const done = await Promise.all(
       Array.from({ length: 4 }, (_, n) => app.execute(Cart, add(String(n)))),
@@ -98,7 +104,9 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
       decide: (_, { sku }) => ItemAdded({ sku }),
       evolve: (state) => state,
     });
-    const app = await shop({ store: url() }).addAggregate(Stubborn).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Stubborn)
+      .start();
 
     const done = await Promise.allSettled([
       app.execute(Stubborn, add()),
@@ -111,7 +119,7 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
   });
 
   test("D04 D05 a snapshot saves the load of what is before it, one of another schema is rebuilt", async () => {
-    const store = url();
+    const store = await url();
     const Cart = cart({ snapshotEvery: 3 });
     const app = shop({ store }).addAggregate(Cart);
     await app.start();
@@ -132,7 +140,9 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
 
   test("a cache keeps the state folded and is right after somebody else appended", async () => {
     const Cart = cart({ cache: 10 });
-    const app = await shop({ store: url() }).addAggregate(Cart).start();
+    const app = await shop({ store: await url() })
+      .addAggregate(Cart)
+      .start();
     await app.execute(Cart, add());
     const evolve = vi.spyOn(Cart.spec, "evolve");
 
@@ -153,7 +163,7 @@ describe.each(Object.entries(stores))("on %s", (_, url) => {
         2: (data) => ({ ...data, unit: "piece" }),
       },
     });
-    const store = url();
+    const store = await url();
     const folded: unknown[] = [];
     const Cart = aggregate({
       name: "cart",

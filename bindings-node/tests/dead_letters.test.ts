@@ -1,7 +1,8 @@
 import { InvalidHandlerError, InvalidPayloadError, NoDeadLetterError, Reject } from "orkestra";
 import { TestApp } from "orkestra/testing";
 import { describe, expect, test } from "vitest";
-import { CancelOrder, folder, OrderPlaced, PlaceOrder, place, placed, shop } from "./shop.js";
+import { CancelOrder, OrderPlaced, PlaceOrder, place, placed, shop } from "./shop.js";
+import { DURABLE } from "./stores.js";
 
 /** An app whose handler of events fails while `broken`. */
 async function broken() {
@@ -135,27 +136,30 @@ describe("L", () => {
     expect(state.seen).toEqual(["7", "8"]);
   });
 
-  test("L08 dead letters survive a restart, and are requeued by the next process", async () => {
-    const store = `sqlite:${folder()}/shop.db`;
-    const handler = { fails: true };
-    const open = () =>
-      shop({ store }).commandHandler(PlaceOrder, async ({ order_id }) => {
-        if (handler.fails) throw new Error("no");
-        return { order_id };
-      });
-    const first = await open().start();
-    await expect(first.dispatch(place())).rejects.toThrow("no");
-    await first.close();
-    handler.fails = false;
+  test.each(DURABLE)(
+    "L08 dead letters survive a restart, and are requeued by the next process, on $name",
+    async ({ url }) => {
+      const store = await url();
+      const handler = { fails: true };
+      const open = () =>
+        shop({ store }).commandHandler(PlaceOrder, async ({ order_id }) => {
+          if (handler.fails) throw new Error("no");
+          return { order_id };
+        });
+      const first = await open().start();
+      await expect(first.dispatch(place())).rejects.toThrow("no");
+      await first.close();
+      handler.fails = false;
 
-    const second = await open().start();
-    const { items } = await second.deadLetters.list();
+      const second = await open().start();
+      const { items } = await second.deadLetters.list();
 
-    expect(items).toHaveLength(1);
-    expect(items[0]?.kind).toBe("command");
-    expect(await second.deadLetters.requeue(items[0]?.id ?? "")).toBe(true);
-    expect((await second.deadLetters.list()).total).toBe(0);
-  });
+      expect(items).toHaveLength(1);
+      expect(items[0]?.kind).toBe("command");
+      expect(await second.deadLetters.requeue(items[0]?.id ?? "")).toBe(true);
+      expect((await second.deadLetters.list()).total).toBe(0);
+    },
+  );
 
   test("a refusal of a requeued message is its end", async () => {
     const app = new TestApp("shop");
@@ -187,8 +191,8 @@ describe("L", () => {
     expect(warnings).toEqual(["shop.orders.place_order: a listener of dead letters failed"]);
   });
 
-  test("a letter whose handler is gone stays", async () => {
-    const store = `sqlite:${folder()}/shop.db`;
+  test.each(DURABLE)("a letter whose handler is gone stays, on $name", async ({ url }) => {
+    const store = await url();
     const first = shop({ store }).commandHandler(PlaceOrder, () => {
       throw new Error("no");
     });

@@ -22,7 +22,7 @@ async function gone(app: Orkestra): Promise<void> {
   await eventually(async () => (await app.outbox.pending()).messages === 0);
 }
 
-describe.each(STORES.filter(({ available }) => available()))("on $name", (store) => {
+describe.each(STORES)("on $name", (store) => {
   test("what is added reaches its handlers", async () => {
     const app = shop({ store: await store.url() });
     const seen: unknown[] = [];

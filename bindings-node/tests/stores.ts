@@ -1,5 +1,6 @@
 /** The stores that tests run on. */
 import { join } from "node:path";
+import { database, hasPostgres } from "./postgres.js";
 import { folder } from "./shop.js";
 
 /** A place for a store. */
@@ -12,7 +13,7 @@ export interface Place {
   url(): Promise<string>;
 }
 
-export const STORES: readonly Place[] = [
+const PLACES: readonly Place[] = [
   { name: "memory", durable: false, available: () => true, url: async () => "memory:" },
   {
     name: "sqlite",
@@ -20,4 +21,11 @@ export const STORES: readonly Place[] = [
     available: () => true,
     url: async () => `sqlite:${join(folder(), "store.db")}`,
   },
+  { name: "postgres", durable: true, available: hasPostgres, url: database },
 ];
+
+/** Those that can be had here. */
+export const STORES = PLACES.filter(({ available }) => available());
+
+/** Those of them that outlive an app. */
+export const DURABLE = STORES.filter(({ durable }) => durable);

@@ -66,6 +66,7 @@ import type { Rebuild, RebuildOptions } from "./rebuild.js";
 import type { Row } from "./recorded.js";
 import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
+import { Retention } from "./retention.js";
 import type { Call, Route } from "./route.js";
 import type { Logger, OrkestraOptions } from "./settings.js";
 import { ToldToEnd } from "./signals.js";
@@ -95,6 +96,8 @@ export class Orkestra {
   readonly deadLetters: DeadLetters;
   /** Messages that leave once what they belong to is committed. */
   readonly outbox: Outbox;
+  /** Lets go of what is old, while the system runs. */
+  readonly retention: Retention;
 
   readonly #origin: Origin;
   readonly #bridge = Bridge.here();
@@ -176,16 +179,16 @@ export class Orkestra {
       stamp: (event) => this.#bus.stampEvent(event, undefined, this.#bus.cause()),
     };
     this.#registry.inboxes = (handler, stamp) => new Inbox(this.#stores, handler, stamp);
-    this.outbox = new Outbox({
-      bus: this.#bus,
+    const state = {
       bridge: this.#bridge,
       stores: this.#stores,
-      registry: this.#registry,
-      opened: async () => {
+      opened: async (): Promise<void> => {
         if (this.#status === "closed") throw this.#closedError();
         if (!this.#opened) await this.#open();
       },
-    });
+    };
+    this.outbox = new Outbox({ ...state, bus: this.#bus, registry: this.#registry });
+    this.retention = new Retention(state);
     this.store = new Store(this.#storeHost);
     const redelivery = new Redelivery({
       bus: this.#bus,

@@ -174,6 +174,13 @@ export type {
 } from "./projections.js";
 export type { Rebuild, RebuildOptions } from "./rebuild.js";
 export type { RecordedEvent } from "./recorded.js";
+export {
+  type Age,
+  type PurgeDeadLettersOptions,
+  type PurgedStreams,
+  type PurgeStreamsOptions,
+  Retention,
+} from "./retention.js";
 export { type ErrorType, type RetryPolicy, retryDelay } from "./retry.js";
 export { type InputOf, type OutputOf, type PayloadObject, type Schema, type } from "./schema.js";
 export type { Logger, OrkestraOptions } from "./settings.js";

@@ -59,6 +59,10 @@ export interface NativeStores {
   enqueue(registry: NativeRegistry, json: string): Started;
   outgoing(registry: NativeRegistry, json: string): string;
   outboxBacklog(): Started;
+  purgeStreams(json: string): Started;
+  purgeDeadLetters(olderThanMs: number, handler: string | undefined): Started;
+  purgeOutbox(olderThanMs: number): Started;
+  purgeInbox(olderThanMs: number): Started;
   wasHandled(handler: string, id: string): Started;
   recordHandled(handler: string, id: string): Started;
   caughtUp(name: string, position: number): Started;

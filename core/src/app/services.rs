@@ -163,6 +163,15 @@ impl Plan {
             && matches!(self.state, None | Some(Backend::Memory))
     }
 
+    /// The schema of the state in PostgreSQL, whose functions work in the user's own transaction; `None` if the state is kept elsewhere.
+    pub fn state_schema(&self) -> Option<&str> {
+        match self.state.as_ref().unwrap_or(&self.store) {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(config) => Some(config.schema()),
+            _ => None,
+        }
+    }
+
     /// Whether messages go through a broker.
     pub fn has_broker(&self) -> bool {
         !matches!(self.bus, BusBackend::Memory)

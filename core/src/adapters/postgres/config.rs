@@ -80,6 +80,11 @@ impl fmt::Debug for PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// The schema in which everything of ours is.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// Reads `postgres[ql]://user:password@host:port/database?parameter=value`. Parts are percent-encoded where they have characters of the
     /// URL's own.
     ///
