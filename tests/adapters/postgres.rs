@@ -7,8 +7,11 @@ use std::sync::Arc;
 use orkestra::{
     adapters::postgres::{PostgresConfig, PostgresStore},
     clock::ManualClock,
-    ports::{EventStore, SnapshotStore},
-    testing::{Fixture, block_on, samples::NOON},
+    ports::{
+        CheckpointStore, DeadLetterStore, EventStore, InboxStore, LeaseStore, OutboxStore,
+        SnapshotStore,
+    },
+    testing::{Fixture, block_on, samples::NOON, subscription::Stores},
 };
 use orkestra_tests::postgres::{Server, shared};
 
@@ -68,4 +71,37 @@ orkestra::snapshot_store_suite!(|| {
         })
         .with_events(shop.store);
     Some(fixture)
+});
+orkestra::checkpoint_store_suite!(|| {
+    let shop = shop()?;
+    let reopen = shop.reopen();
+    Some(Fixture::<dyn CheckpointStore>::new(shop.store, shop.clock).reopened_by(move || reopen()))
+});
+orkestra::dead_letter_store_suite!(|| {
+    let shop = shop()?;
+    let reopen = shop.reopen();
+    Some(Fixture::<dyn DeadLetterStore>::new(shop.store, shop.clock).reopened_by(move || reopen()))
+});
+orkestra::outbox_store_suite!(|| {
+    let shop = shop()?;
+    let reopen = shop.reopen();
+    Some(Fixture::<dyn OutboxStore>::new(shop.store, shop.clock).reopened_by(move || reopen()))
+});
+orkestra::inbox_store_suite!(|| {
+    let shop = shop()?;
+    let reopen = shop.reopen();
+    Some(Fixture::<dyn InboxStore>::new(shop.store, shop.clock).reopened_by(move || reopen()))
+});
+orkestra::lease_store_suite!(|| {
+    let shop = shop()?;
+    let reopen = shop.reopen();
+    let fixture = Fixture::<dyn LeaseStore>::new(shop.store.clone(), shop.clock)
+        .reopened_by(move || reopen())
+        .with_checkpoints(shop.store);
+    Some(fixture)
+});
+orkestra::subscription_suite!(|| {
+    let shop = shop()?;
+    let stores = Arc::new(Stores::of(&shop.store));
+    Some(Fixture::<Stores>::new(stores, shop.clock))
 });
