@@ -327,7 +327,8 @@ async fn run(case: &Case, file: &File, place: Place) {
     let app = start(&place.url).await;
     let can = app.store().unwrap().capabilities();
     let met = match case.needs.as_deref() {
-        None | Some("hard_delete") => true,
+        None => true,
+        Some("hard_delete") => can.hard_delete,
         Some("append_many") => can.append_many,
         Some("durable") => place.durable,
         Some(other) => panic!("{other}"),
@@ -398,6 +399,7 @@ macro_rules! stores {
 stores! {
     memory: super::memory;
     sqlite: super::sqlite;
+    postgres: super::postgres;
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "others may have no server")]
@@ -416,5 +418,13 @@ fn sqlite() -> Option<Place> {
         url: format!("sqlite:{}", folder.path().join("shop.db").display()),
         durable: true,
         _folder: Some(folder),
+    })
+}
+
+fn postgres() -> Option<Place> {
+    Some(Place {
+        url: orkestra_tests::postgres::shared()?.database("vectors"),
+        durable: true,
+        _folder: None,
     })
 }
