@@ -30,6 +30,9 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// How often a rebuild asks whether the live view has stepped back.
+const PROMPT: Duration = Duration::from_millis(50);
+
 /// A view in a file of its own.
 #[derive(Clone)]
 struct View {
@@ -175,34 +178,24 @@ async fn append(app: &Orkestra, stream: &str, events: Vec<NewEvent>) -> Position
 
 /// Waits until the board stands at `position`, and moves the clock on meanwhile.
 async fn caught_up(store: &Store, app: &Orkestra, position: Position) {
-    let waiting = app
-        .services()
-        .checkpoints
-        .wait_until("shop.board".into(), position);
-    let mut waiting = std::pin::pin!(waiting);
-    for _ in 0..60_000 {
-        let short = tokio::time::timeout(Duration::from_millis(1), &mut waiting);
-        if let Ok(reached) = short.await {
-            return reached.unwrap();
-        }
-        if let Some(wait) = store.clock.next_wake().filter(|_| !store.is_remote()) {
-            store.clock.advance(wait);
-        }
-    }
-    panic!("the board does not get to {position}");
+    let checkpoints = &app.services().checkpoints;
+    let waiting = checkpoints.wait_until("shop.board".into(), position);
+    meanwhile(store, Duration::from_secs(1), waiting)
+        .await
+        .unwrap();
 }
 
-/// Polls `work` and moves the clock on whenever somebody sleeps: slowly, so that leases are renewed as they are in a process that is alive.
-async fn meanwhile<T>(store: &Store, work: impl Future<Output = T>) -> T {
-    const STEP: Duration = Duration::from_millis(50);
+/// Polls `work` and moves the clock on by `step` at most whenever somebody sleeps: slowly, so that leases are renewed as they are in a process
+/// that is alive.
+async fn meanwhile<T>(store: &Store, step: Duration, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     for _ in 0..6_000 {
-        let short = tokio::time::timeout(STEP / 5, &mut work);
+        let short = tokio::time::timeout(Duration::from_millis(10), &mut work);
         if let Ok(output) = short.await {
             return output;
         }
         if let Some(wait) = store.clock.next_wake().filter(|_| !store.is_remote()) {
-            store.clock.advance(wait.min(STEP));
+            store.clock.advance(wait.min(step));
         }
     }
     panic!("it does not end");
@@ -339,7 +332,10 @@ async fn a21_events_of_an_old_schema_are_upcast(store: Arc<Store>) {
     caught_up(&store, &app, position).await;
 
     let unit = "piece".to_owned();
-    assert_eq!(*seen.lock().unwrap(), [ItemAdded { quantity: 2, unit }]);
+    // It saves no checkpoint, so it may get the event more than once.
+    let mut seen = seen.lock().unwrap().split_off(0);
+    seen.dedup();
+    assert_eq!(seen, [ItemAdded { quantity: 2, unit }]);
     app.close().await.unwrap();
 }
 
@@ -372,7 +368,9 @@ async fn a_rebuild_takes_the_place_of_the_live_view(store: Arc<Store>) {
         let rebuild = after
             .rebuild("board")
             .on_progress(move |p| note.lock().unwrap().push(p));
-        let last = meanwhile(&store, rebuild.into_future()).await.unwrap();
+        let last = meanwhile(&store, PROMPT, rebuild.into_future())
+            .await
+            .unwrap();
 
         assert_eq!((last.handled, last.position), (3, Some(position)));
         assert_eq!(seen.lock().unwrap().first().unwrap().handled, 2);
@@ -384,7 +382,9 @@ async fn a_rebuild_takes_the_place_of_the_live_view(store: Arc<Store>) {
         return;
     }
     let rebuild = before.rebuild("board");
-    meanwhile(&store, rebuild.into_future()).await.unwrap();
+    meanwhile(&store, PROMPT, rebuild.into_future())
+        .await
+        .unwrap();
     let position = place(&before, &["4"]).await;
     caught_up(&store, &before, position).await;
     let rows = view.rows();
@@ -401,7 +401,7 @@ async fn a_rebuild_whose_switch_fails_leaves_the_live_view(store: Arc<Store>) {
     let position = place(&app, &["1"]).await;
     caught_up(&store, &app, position).await;
 
-    let error = meanwhile(&store, app.rebuild("board").into_future())
+    let error = meanwhile(&store, PROMPT, app.rebuild("board").into_future())
         .await
         .unwrap_err();
 
@@ -569,7 +569,7 @@ async fn waiting_for_a_view_that_does_not_come_ends(store: Arc<Store>) {
     let app = start(store.app(), View::new().board("", good)).await;
 
     let late = app.caught_up("board", Position(99), Duration::from_millis(50));
-    let error = meanwhile(&store, late).await.unwrap_err();
+    let error = meanwhile(&store, PROMPT, late).await.unwrap_err();
 
     assert!(
         matches!(
