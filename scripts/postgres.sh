@@ -97,6 +97,8 @@ ssl_ca_file = '$folder/tls/ca.pem'
 ssl_cert_file = '$folder/tls/server.pem'
 ssl_key_file = '$folder/tls/server.key'
 max_connections = 400
+min_wal_size = 32MB
+max_wal_size = 256MB
 max_prepared_transactions = 10
 # The default begins with a schema of the name of the user, which is that of ours.
 search_path = 'public'

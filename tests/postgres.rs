@@ -111,6 +111,16 @@ impl Node {
         node
     }
 
+    /// The same with its folder in `parent`.
+    pub fn started_in(parent: &Path) -> Self {
+        let node = Self {
+            folder: TempDir::with_prefix_in("orkestra-postgres-", parent).unwrap(),
+            port: free_port(24_000, &[0, 1]),
+        };
+        node.start();
+        node
+    }
+
     /// The server, for what can be asked of any.
     pub fn server(&self) -> Server {
         Server {

@@ -10,8 +10,9 @@ use orkestra::{
     Orkestra,
     clock::{Clock, SystemClock},
     code::Coded,
-    ports::{ExpectedRevision, Position, ReadAll},
+    ports::{ExpectedRevision, Position, ReadAll, SaveCheckpoint, StoreError},
 };
+use orkestra_tests::postgres;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -40,6 +41,15 @@ impl Place {
         }
     }
 
+    /// A database of its own; `None` where there is no server.
+    pub(crate) fn postgres(name: &str) -> Option<Self> {
+        postgres::shared().map(|server| Self {
+            kind: "postgres",
+            url: server.database(name),
+            _folder: None,
+        })
+    }
+
     /// A name for what is not in the store.
     pub(crate) fn name(&self, name: &str) -> String {
         format!("{name}-{}", self.kind)
@@ -64,6 +74,10 @@ impl Log {
         Self { runtime, app }
     }
 
+    pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// Appends an event for each number, and returns when all are acknowledged. What fails for a passing reason is tried again with the same
     /// id, until it is.
     pub(crate) fn append(&self, numbers: impl IntoIterator<Item = u64>) {
@@ -74,6 +88,44 @@ impl Log {
     /// One that its reader holds until it is told to go on.
     pub(crate) fn append_held(&self, number: u64) {
         self.runtime.block_on(append(&self.app, [(number, true)]));
+    }
+
+    /// One event, tried once.
+    pub(crate) fn try_append(&self, number: u64) -> Result<(), StoreError> {
+        let happened = Happened {
+            number,
+            hold: false,
+        };
+        self.try_append_data(&happened, serde_json::to_vec(&happened).unwrap())
+    }
+
+    /// One event of half a megabyte, tried once.
+    pub(crate) fn try_append_large(&self, number: u64) -> Result<(), StoreError> {
+        let happened = Happened {
+            number,
+            hold: false,
+        };
+        // Nothing that a database could compress.
+        let mut state = number + 1;
+        let noise: String = (0..500_000)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                char::from(b'0' + u8::try_from(state >> 58).unwrap())
+            })
+            .filter(|noise| *noise != '\\')
+            .collect();
+        let data = format!(r#"{{"number":{number},"hold":false,"noise":"{noise}"}}"#);
+        self.try_append_data(&happened, data.into_bytes())
+    }
+
+    fn try_append_data(&self, happened: &Happened, data: Vec<u8>) -> Result<(), StoreError> {
+        let mut event = happened.event(SystemClock::default().now());
+        event.data = data.into();
+        let store = self.app.store().unwrap();
+        let append = store.append(happened.stream(), vec![event], ExpectedRevision::Any);
+        self.run(append).map(drop)
     }
 
     /// The same as `append`, while the test goes on.
@@ -96,6 +148,14 @@ impl Log {
             .block_on(load)
             .unwrap()
             .and_then(|checkpoint| checkpoint.position)
+    }
+
+    /// Says that the readers have read up to there.
+    pub(crate) fn save_checkpoint(&self, position: Position) {
+        let name = format!("scenario.{READER}");
+        let checkpoints = &self.app.services().checkpoints;
+        let save = checkpoints.save(name, Some(position), SaveCheckpoint::default());
+        self.run(save).unwrap();
     }
 
     /// The whole log: position and number of each event.

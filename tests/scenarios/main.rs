@@ -1,19 +1,27 @@
-//! Real processes and real brokers that are killed, stopped, closed and blocked: BEHAVIOURS K09 to K12, K16, K21; and processes that share a store, of
-//! which one dies or falls asleep: E06, E07.
+//! Real processes, real brokers and real databases that are killed, stopped, closed, blocked and full: BEHAVIOURS K09 to K12, K16, K21;
+//! A15, C01 to C06, E06, E07, E10, E11.
 //!
 //! Each scenario ends with [`ledger::Ledger::check`]: everything that was published and confirmed has been handled, and what was
-//! handled twice is the same message. Without a broker they are skipped (see `orkestra_tests::broker`).
+//! handled twice is the same message. Those about the log end with [`log::Log::check`]. Without a
+//! server they are skipped (see `orkestra_tests::broker`, `orkestra_tests::postgres`).
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod clock;
 mod crash;
+mod disk;
 mod ledger;
 mod log;
 mod outage;
+mod outage_postgres;
 mod process;
 mod recovery;
+mod refused;
 mod relay;
 mod sender;
+mod session;
+mod settings;
 mod takeover;
+mod transactions;
 mod trouble;
 mod views;
 mod work;

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -55,9 +56,15 @@ impl Worker {
     }
 
     pub(crate) fn program(arguments: &[&str]) -> Self {
+        Self::under(arguments, &[])
+    }
+
+    /// A program with environment variables.
+    pub(crate) fn under(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let errors = NamedTempFile::new().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_orkestra-scenario"))
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(errors.path()).unwrap())

@@ -14,6 +14,7 @@ use crate::{
 
 on_shared_stores! {
     what_a_killed_process_committed_is_published_by_the_next,
+    without_a_broker_the_next_process_hands_over_what_a_killed_one_put_into_the_outbox,
     of_two_relays_one_publishes_and_the_other_follows_it,
 }
 
@@ -58,21 +59,39 @@ fn what_a_killed_process_committed_is_published_by_the_next(place: &Place) {
     let consumer = Worker::service(&node.url(), "memory:", true);
     let mut killed = Worker::service(&node.url(), &place.url, false);
     let mut handled = Handled::default();
-    killed.tell("0 20");
+    killed.tell("append 0 20");
     handled.wait(&consumer, 20);
 
     node.stop();
-    killed.tell("20 70");
-    killed.wait(|report| matches!(report, Report::Appended { to: 70 }));
+    killed.tell("append 20 70");
+    killed.tell("outbox 70 100");
+    killed.wait(|report| matches!(report, Report::Appended { to: 100 }));
     killed.signal(Signal::KILL);
     killed.end();
     node.start();
     let next = Worker::service(&node.url(), &place.url, false);
-    handled.wait(&consumer, 70);
+    handled.wait(&consumer, 100);
 
     end(next, &mut handled);
     end(consumer, &mut handled);
-    assert!(handled.0.keys().copied().eq(0..70));
+    assert!(handled.0.keys().copied().eq(0..100));
+}
+
+fn without_a_broker_the_next_process_hands_over_what_a_killed_one_put_into_the_outbox(
+    place: &Place,
+) {
+    let mut killed = Worker::service("memory:", &place.url, true);
+    let next = Worker::service("memory:", &place.url, true);
+    let mut handled = Handled::default();
+
+    killed.tell("outbox 0 200");
+    handled.read(&killed.wait(|report| matches!(report, Report::Appended { .. })));
+    killed.signal(Signal::KILL);
+    handled.read(&killed.end().0);
+    handled.wait(&next, 200);
+
+    end(next, &mut handled);
+    assert!(handled.0.keys().copied().eq(0..200));
 }
 
 fn of_two_relays_one_publishes_and_the_other_follows_it(place: &Place) {

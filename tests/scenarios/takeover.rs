@@ -17,6 +17,13 @@ macro_rules! on_shared_stores {
         mod sqlite {
             $(#[test] fn $case() { super::$case(&crate::log::Place::sqlite()); })+
         }
+        mod postgres {
+            $(#[test] fn $case() {
+                if let Some(place) = crate::log::Place::postgres(stringify!($case)) {
+                    super::$case(&place);
+                }
+            })+
+        }
     };
 }
 

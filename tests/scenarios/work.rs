@@ -103,6 +103,8 @@ pub(crate) enum Report {
     Refused { position: u64, code: String },
     /// It could not read.
     Trouble { code: String },
+    /// What it takes for the time.
+    Clock { micros: i64 },
     /// It drained and closed.
     Closed { pid: u32 },
 }

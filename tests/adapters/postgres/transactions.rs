@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orkestra::{
+    clock::{Clock, SystemClock},
     ports::{EventStore, Position, ReadAll, RecordedEvent},
     testing::block_on,
 };
@@ -66,13 +67,13 @@ impl Desk {
 
     /// Reads on until `count` events were seen.
     fn see(&mut self, count: usize) -> Vec<u64> {
-        let started = std::time::Instant::now();
+        let clock = SystemClock::default();
         loop {
             self.poll();
             if self.seen.len() >= count {
                 break;
             }
-            assert!(started.elapsed() < PATIENCE, "{} events", self.seen.len());
+            assert!(clock.monotonic() < PATIENCE, "{} events", self.seen.len());
             let read_to = self.read_to;
             let store = self.shop.store.clone();
             // The store tells, or a second is over: what is tested is reading.

@@ -1,6 +1,6 @@
 //! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `projector URL VIEW CRASH` and
 //! `rebuilder URL VIEW CRASH`, which keep a view; `relay BUS STORE` and
-//! `consumer BUS STORE`, parts of a service. They print reports, one JSON line each.
+//! `consumer BUS STORE`, parts of a service; `clock`, the time. They print reports, one JSON line each.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -17,7 +17,10 @@ mod worker;
 
 use std::{ffi::OsString, process};
 
-use orkestra::Error;
+use orkestra::{
+    Error,
+    clock::{Clock, SystemClock},
+};
 use orkestra_cli::{Host, exit};
 
 use work::Report;
@@ -68,6 +71,11 @@ fn main() {
         ["consumer", bus, store] => run(service::serve(service::handling(service::builder(
             bus, store,
         )))),
+        ["clock"] => {
+            let micros = SystemClock::default().now().as_micros();
+            report(&Report::Clock { micros });
+            exit::DONE
+        }
         _ => orkestra_cli::run(arguments, &Scenario),
     });
 }

@@ -1,5 +1,6 @@
 //! `relay BUS STORE`, `consumer BUS STORE`: processes of a service. Both relay the store's log to the broker, the consumer handles its events.
-//! Each line of standard input, `FROM TO`, has it append the events of those numbers, the last not included.
+//! Each line of standard input, `append FROM TO` or `outbox FROM TO`, has it append the events of those numbers, the last not included, or
+//! put them into the outbox.
 
 use std::{io::stdin, process};
 
@@ -56,7 +57,8 @@ async fn append(app: &Orkestra) -> Result<(), Error> {
             stdin().read_line(&mut line).map(|_| line)
         });
         let line = line.await.unwrap().unwrap();
-        let Some((from, to)) = line.trim().split_once(' ') else {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [way, from, to] = words[..] else {
             return std::future::pending().await;
         };
         let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
@@ -65,10 +67,14 @@ async fn append(app: &Orkestra) -> Result<(), Error> {
                 number,
                 hold: false,
             };
-            let batch = vec![happened.event(clock.now())];
-            app.store()?
-                .append(happened.stream(), batch, ExpectedRevision::Any)
-                .await?;
+            if way == "outbox" {
+                app.outbox().add_event(&happened).await?;
+            } else {
+                let batch = vec![happened.event(clock.now())];
+                app.store()?
+                    .append(happened.stream(), batch, ExpectedRevision::Any)
+                    .await?;
+            }
         }
         report(&Report::Appended { to });
     }

@@ -72,7 +72,6 @@ impl Walk<'_> {
                         *self.path.last_mut()? = format!("[{index}]");
                     }
                 }
-                b':' => self.at += 1,
                 b'"' => {
                     let start = self.at;
                     let wrong = self.text();
