@@ -5,6 +5,7 @@
 
 mod aggregates;
 mod bus;
+mod claims;
 mod dead_letters;
 mod log;
 mod outbox;

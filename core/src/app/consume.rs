@@ -1,6 +1,6 @@
 //! How what arrives from a broker reaches its handlers.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use super::{
     HandlerError, Inner, Orkestra,
@@ -93,7 +93,7 @@ async fn work(app: Orkestra, handler: HandlerIndex, consumer: Consumer) {
 }
 
 /// One attempt. A retry is the broker's to wait for.
-async fn handle(app: &Orkestra, handler: HandlerIndex, incoming: Incoming) {
+async fn handle(app: &Orkestra, handler: HandlerIndex, mut incoming: Incoming) {
     let mut parcel = parcel_of(app, handler, &incoming);
     // In process others call the handler too: there a slot is needed beside the worker.
     let slot = match &app.inner.services.broker {
@@ -102,6 +102,9 @@ async fn handle(app: &Orkestra, handler: HandlerIndex, incoming: Incoming) {
     };
     let attempt = parcel.attempt(app).await;
     drop(slot);
+    if parcel.handling.claimed.load(Ordering::Acquire) {
+        incoming.claimed();
+    }
     match attempt {
         Attempt::Done(Ok(answer)) if incoming.wants_reply() => {
             match (app.inner.handlers[&handler].encode_answer)(&*answer) {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use crate::{
     clock::{Timestamp, derive_event_id},
     message::{MessageError, MessageKind, Metadata, MetadataFields},
     ports::TraceContext,
+    registry::HandlerIndex,
 };
 
 /// What a handler may know beside its payload.
@@ -19,6 +20,7 @@ use crate::{
 pub struct Context {
     pub(super) app: Orkestra,
     pub(super) handling: Arc<Handling>,
+    pub(super) handler: HandlerIndex,
     pub(super) attempt: u32,
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Handling {
     pub(super) trace: TraceContext,
     /// Events made so far in this attempt: their ids follow from the command's.
     pub(super) events: AtomicU32,
+    /// The handler has recorded in a transaction of its own that it handles the message.
+    pub(super) claimed: AtomicBool,
 }
 
 impl Handling {
@@ -76,6 +80,7 @@ impl Handling {
             metadata,
             trace,
             events: AtomicU32::new(0),
+            claimed: AtomicBool::new(false),
         })
     }
 }

@@ -93,6 +93,7 @@ impl Parcel {
         let context = Context {
             app: app.clone(),
             handling: Arc::clone(&self.handling),
+            handler: self.handler,
             attempt,
         };
         let registered = &app.inner.handlers[&self.handler];

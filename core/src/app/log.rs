@@ -1,6 +1,9 @@
 //! How events of the log reach their handlers: a named subscription each, in order per stream, retried in place.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -169,6 +172,7 @@ async fn deliver(
             match attempt {
                 Attempt::Done(answer) => {
                     if let (Ok(_), Some(inbox)) = (answer, inbox)
+                        && !parcel.handling.claimed.load(Ordering::Acquire)
                         && let Err(error) = inbox.record(info.full_name.clone(), id, None).await
                     {
                         tracing::warn!(handler = info.full_name, position = event.position.0, %error, "it could not be recorded that an event was handled");

@@ -3,6 +3,7 @@
 mod aggregates;
 mod builder;
 mod checkpoint;
+mod claim;
 mod consume;
 mod context;
 mod dead_letters;

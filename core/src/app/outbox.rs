@@ -107,6 +107,10 @@ impl Enqueue {
         self
     }
 
+    pub(super) fn app(&self) -> &Orkestra {
+        &self.app
+    }
+
     /// The message as it is put in, stamped now: for whoever puts it in by other means.
     ///
     /// # Errors
