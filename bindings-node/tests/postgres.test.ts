@@ -50,6 +50,35 @@ describe.skipIf(!hasPostgres())("in the user's own transaction", () => {
     await expect(app.outbox.add(placed(), client)).rejects.toThrow(NoTransactionError);
   });
 
+  test("events are appended when the transaction commits, and at the expected revision or not at all", async () => {
+    const store = await database();
+    const [app, client] = [shop({ store }).addTypes(OrderPlaced), await connect(store)];
+    await app.start();
+    const seen: string[] = [];
+    const append = (id: string, expected: string) => {
+      const events = [{ type: "Shop.Orders.OrderPlaced", data: { order_id: id, quantity: 1 } }];
+      const sql = "SELECT orkestra.append($1, $2, $3)";
+      return client.query(sql, [`order-${id}`, JSON.stringify(events), expected]);
+    };
+
+    await within(client, () => append("kept", "any"));
+    const rolledBack = within(client, async () => {
+      await append("gone", "any");
+      throw new Error("rolled back");
+    });
+    await expect(rolledBack).rejects.toThrow("rolled back");
+    await within(client, () => append("new", "no_stream"));
+    const conflict = within(client, () => append("new", "no_stream"));
+    await expect(conflict).rejects.toMatchObject({ code: "ORK01" });
+
+    await eventually(async () => {
+      seen.length = 0;
+      for await (const { stream } of app.store.readAll()) seen.push(stream);
+      return seen.length === 2;
+    });
+    expect(seen.sort()).toEqual(["order-kept", "order-new"]);
+  });
+
   test("a handler claims a message once, with what it writes", async () => {
     const store = await database();
     const [app, client] = [shop({ store }), await connect(store)];
