@@ -17,6 +17,7 @@ mod payload;
 mod projection;
 mod recorded;
 mod registry;
+mod retention;
 mod retry;
 mod runtime;
 mod stamp;
@@ -45,6 +46,7 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::Log>()?;
     module.add_class::<recorded::RecordedEvent>()?;
     module.add_class::<registry::Registry>()?;
+    module.add_class::<retention::Retention>()?;
     module.add_class::<retry::PyDelivery>()?;
     module.add_class::<retry::PyRetryPolicy>()?;
     module.add_class::<runtime::Gate>()?;

@@ -54,7 +54,7 @@ impl Plan {
         store: Option<String>,
         state: Option<String>,
         max_payload_bytes: Option<usize>,
-        clock: &PyClock,
+        clock: Option<&PyClock>,
         ids: &PyIds,
     ) -> PyResult<Self> {
         let mut settings = Settings::default();
@@ -62,7 +62,8 @@ impl Plan {
         settings.store = store;
         settings.state = state;
         settings.max_payload_bytes = max_payload_bytes;
-        settings.clock = Some(Arc::clone(&clock.0));
+        // A database goes by its own clock unless somebody names another one.
+        settings.clock = clock.map(|clock| Arc::clone(&clock.0));
         settings.ids = Some(Arc::clone(&ids.0));
         CorePlan::new(settings)
             .map(Self)
@@ -98,9 +99,8 @@ impl Plan {
 
     /// The schema of the state store in PostgreSQL, `None` if it is elsewhere.
     #[getter]
-    #[allow(clippy::unused_self, reason = "until PostgreSQL is a backend")]
-    fn state_schema(&self) -> Option<String> {
-        None
+    fn state_schema(&self) -> Option<&str> {
+        self.0.state_schema()
     }
 
     /// Whether nothing of the app outlives its process.

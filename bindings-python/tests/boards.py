@@ -24,6 +24,15 @@ async def eventually(condition: Callable[[], Any]) -> None:
     raise AssertionError("it does not become so")
 
 
+async def gone(app: Orkestra) -> None:
+    """Waits until the outbox is empty."""
+    for _ in range(2_000):
+        if (await app.outbox.pending()).messages == 0:
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError(await app.outbox.pending())
+
+
 class Board:
     """A projection into a table of each order's quantity, which fails on repetitions.
 

@@ -12,13 +12,28 @@ if TYPE_CHECKING:
 # The shop is a module of its own: messages are named after their modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from postgres import Database
 from rabbit import Host
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty store of each kind."""
-    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/store.db"
+    if request.param == "postgres":
+        database = Database()
+        yield database.url
+        database.drop()
+    else:
+        file = f"sqlite:{tmp_path}/store.db"
+        yield "memory:" if request.param == "memory" else file
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """An empty database in PostgreSQL."""
+    database = Database()
+    yield database
+    database.drop()
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boards import eventually
+from boards import eventually, gone
 from orkestra import (
     Inbox,
     Metadata,
@@ -29,15 +28,6 @@ from shop import OrderCancelled, OrderPlaced, PlaceOrder
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-async def gone(app: Orkestra) -> None:
-    """Waits until the outbox is empty."""
-    for _ in range(2_000):
-        if (await app.outbox.pending()).messages == 0:
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError(await app.outbox.pending())
 
 
 async def test_what_is_added_reaches_its_handlers(store: str) -> None:

@@ -330,17 +330,22 @@ async def test_what_is_away_is_waited_for(board: Board) -> None:
         nonlocal calls
         calls += 1
         if calls < 6:
-            raise ConnectionError
+            raise ConnectionError("away")
 
     board.before_commit = away
     async with app:
         position = await append(app, 1)
         waiting = asyncio.ensure_future(app.caught_up("board", position))
+        await eventually(lambda: app.clock.next_wake() is not None)
+        [state] = await app.projections()
+        assert (state.error, state.running) == ("away", True)
         while not waiting.done():
             if app.clock.next_wake() is not None:
                 app.advance(0.1)
             await asyncio.sleep(0.001)
         await waiting
+        [state] = await app.projections()
+        assert state.error is None
         assert await board.rows() == wanted(1)
         assert (await app.dead_letters.list()).total == 0
     assert calls == 6

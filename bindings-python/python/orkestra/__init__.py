@@ -35,6 +35,7 @@ from orkestra.inbox import Inbox
 from orkestra.messages import Command, Event, RawEvent, id_of, metadata_of
 from orkestra.outbox import Outbox, OutboxBacklog
 from orkestra.projections import Progress, Projection, ProjectionState
+from orkestra.retention import PurgedStreams, Retention
 from orkestra.retry import Reject, RetryAfter, RetryPolicy
 from orkestra.store import Appended, Store
 from orkestra.subscriptions import Batch, Subscription
@@ -64,9 +65,11 @@ __all__ = [
     "Progress",
     "Projection",
     "ProjectionState",
+    "PurgedStreams",
     "RawEvent",
     "RecordedEvent",
     "Reject",
+    "Retention",
     "RetryAfter",
     "RetryPolicy",
     "Store",

@@ -57,6 +57,8 @@ class View:
         )
         self.running = True
         self.has_saved = False
+        # What it tries again after.
+        self.error: str | None = None
         # Whether a cancellation loses nothing.
         self.idle = False
 
@@ -101,6 +103,7 @@ class View:
                 if not await self._tell(self.reader.handled(position)):
                     return
                 work.given_up()
+                self.error = None
             else:
                 return
 
@@ -130,6 +133,7 @@ class View:
         if not await self._tell(tell(checkpoint.position)):
             return False
         work.succeeded()
+        self.error = None
         return True
 
     def _failed(self, work: _orkestra.Work, error: Exception) -> None:
@@ -140,6 +144,7 @@ class View:
         elif isinstance(error, RetryAfter):
             work.retry_after(error.delay, records(error), app._clock)
         else:
+            self.error = text(error)
             attempt = work.attempt
             logger.warning("%s failed, attempt %d: %s", name, attempt, text(error))
             types = type_names(type(error)) + also_known_as(error)
@@ -232,6 +237,11 @@ class Projector:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def error(self) -> str | None:
+        """What it tries again after."""
+        return self._view.error
+
+    @property
     def running(self) -> bool:
         """Whether it reads, or waits to."""
         return self._task is not None and not self._task.done()
@@ -274,9 +284,10 @@ class Projector:
                 return
             except (ClosedError, StoreClosedError):
                 return
-            except Exception:
+            except Exception as error:
                 if not view.running:
                     return
+                view.error = text(error)
                 logger.exception("%s cannot go on and tries again", self.name)
                 await view._pause(0.5)
                 view.reader.rewind()

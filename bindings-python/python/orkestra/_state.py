@@ -39,21 +39,27 @@ def call(
     """
     schema = plan.state_schema
     link = _drivers.link(connection)
-    if schema is None or link.dialect != "postgres":
-        expected = "a connection to the PostgreSQL database that keeps the app's state"
-        found = full_name(type(connection))
-        if schema is None:
-            found += ", and the state is kept elsewhere"
-        message = f"expected {expected}, found {found}"
-        raise InvalidConnectionError(message, {"expected": expected, "found": found})
+    if schema is None or link.dialect == "sqlite":
+        raise _elsewhere(connection, schema)
     quoted = schema.replace('"', '""')
     casts = ", ".join(
         f"CAST(${number} AS {name})" for number, name in enumerate(types.split(), 1)
     )
     sql = f'SELECT "{quoted}".{function}({casts})'
 
-    def work(_dialect: Dialect) -> Steps[Any]:
+    def work(dialect: Dialect) -> Steps[Any]:
+        if dialect != "postgres":
+            raise _elsewhere(connection, schema)
         rows = yield Statement(sql, parameters)
         return rows[0][0]
 
     return Pending(link.run(work))
+
+
+def _elsewhere(connection: Any, schema: str | None) -> InvalidConnectionError:
+    expected = "a connection to the PostgreSQL database that keeps the app's state"
+    found = full_name(type(connection))
+    if schema is None:
+        found += ", and the state is kept elsewhere"
+    message = f"expected {expected}, found {found}"
+    return InvalidConnectionError(message, {"expected": expected, "found": found})

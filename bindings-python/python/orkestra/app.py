@@ -36,6 +36,7 @@ from orkestra.inbox import with_inbox
 from orkestra.messages import Command, Message, id_of
 from orkestra.outbox import Outbox
 from orkestra.projections import Projection, ProjectionState
+from orkestra.retention import Retention
 from orkestra.retry import Reject, RetryPolicy
 from orkestra.store import Store
 from orkestra.subscriptions import LogFollower, Subscription
@@ -85,10 +86,11 @@ class Orkestra(Deliveries, Registrar):
             (``amqps`` for TLS): messages then go through the broker, also to the app's
             own handlers, and ``dispatch`` waits 60 seconds at most unless it says
             otherwise. Default: ``ORKESTRA_BUS``, then ``memory:``.
-        store: ``sqlite:<path>`` or ``memory:``. Default: ``ORKESTRA_STORE``, then
-            ``sqlite:orkestra.db``.
-        state: Where checkpoints, leases and dead letters are kept. Default:
-            ``ORKESTRA_STATE``, then in the store.
+        store: ``sqlite:<path>``, ``postgres://user:password@host:port/database`` or
+            ``memory:``; ``kurrentdb://…`` with another `state`. Default:
+            ``ORKESTRA_STORE``, then ``sqlite:orkestra.db``.
+        state: Where checkpoints, leases, dead letters, outbox and inbox are kept.
+            Default: ``ORKESTRA_STATE``, then in the store.
         app_prefix: The leading segments of type names that topics leave out. Default:
             the name, camelised; empty for none.
         max_payload_bytes: The longest payload. Default 1 MiB.
@@ -110,6 +112,8 @@ class Orkestra(Deliveries, Registrar):
     """Messages given up on."""
     outbox: Outbox
     """Messages that leave once what they belong to is committed."""
+    retention: Retention
+    """Lets go of what is old."""
 
     def __init__(
         self,
@@ -135,7 +139,7 @@ class Orkestra(Deliveries, Registrar):
             store=setting("store", store),
             state=setting("state", state),
             max_payload_bytes=max_payload_bytes,
-            clock=self._clock,
+            clock=clock,
             ids=self._ids,
         )
         _orkestra.set_time_source(self, self._clock, self._ids)
@@ -157,6 +161,7 @@ class Orkestra(Deliveries, Registrar):
         self.store = Store(self)
         self.dead_letters = DeadLetters(self)
         self.outbox = Outbox(self)
+        self.retention = Retention(self)
 
     # Declaring.
 
@@ -659,6 +664,7 @@ class Orkestra(Deliveries, Registrar):
                 replaying=here is not None and here.replaying,
                 rebuilding=rebuild is not None,
                 stopped=None if stopped is None else str(stopped),
+                error=None if here is None else here.error,
             )
             states.append(state)
         return states

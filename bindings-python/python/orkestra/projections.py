@@ -36,6 +36,7 @@ class ProjectionState:
         rebuilding: Whether a rebuild of it has not come to its end, here or in another
             process, running or not.
         stopped: Why it has stopped, if it has.
+        error: What it failed with last and tries again after, if it does.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ProjectionState:
     replaying: bool
     rebuilding: bool
     stopped: str | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class Pending(Generic[T]):
 class Link(ABC):
     """A connection of some driver."""
 
-    dialect: Dialect
+    dialect: Dialect | None = None
+    """Whose SQL it speaks, ``None`` where that is known only while it is used."""
 
     @abstractmethod
     def __init__(self, connection: Any) -> None:
@@ -101,6 +102,8 @@ class Link(ABC):
 
 class SyncLink(Link):
     """A connection that blocks."""
+
+    dialect: Dialect
 
     def run(self, work: Work[T]) -> Done[T]:
         self._require_transaction()
@@ -131,6 +134,8 @@ class SyncLink(Link):
 
 class AsyncLink(Link):
     """A connection that is awaited."""
+
+    dialect: Dialect
 
     async def run(self, work: Work[T]) -> T:
         await self._require_transaction()
