@@ -200,7 +200,7 @@ BEGIN
     staged := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
     IF staged THEN
         SELECT s.more INTO staged FROM {schema}.record_staged(100) s;
-        p_note := coalesce(p_note, 'events');
+        p_note := 'events';
     END IF;
     IF p_note IS NOT NULL THEN
         PERFORM pg_notify('{schema}', p_note);
