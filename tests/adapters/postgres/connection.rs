@@ -133,7 +133,7 @@ fn behind_a_pooler_of_transactions_everything_works() {
         (0..50).map(|n| store.append(name(n % 5), vec![order_placed(n)], ANY)),
     ))
     .into_iter()
-    .for_each(|done| drop(done.unwrap()));
+    .for_each(|done| assert!(done.is_ok()));
     let conflict = store.append(name(1), vec![order_placed(99)], ExpectedRevision::NoStream);
     let conflict = block_on(conflict);
     assert!(matches!(
