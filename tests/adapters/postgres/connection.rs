@@ -129,11 +129,9 @@ fn behind_a_pooler_of_transactions_everything_works() {
     let store = Arc::new(connect(&format!("{url}?pooler=transaction&poll_interval=0.05")).unwrap());
     let name = |n: u64| stream(&format!("order-{n}"));
 
-    block_on(join_all(
-        (0..50).map(|n| store.append(name(n % 5), vec![order_placed(n)], ANY)),
-    ))
-    .into_iter()
-    .for_each(|done| assert!(done.is_ok()));
+    let appends = (0..50).map(|n| store.append(name(n % 5), vec![order_placed(n)], ANY));
+    let done = block_on(join_all(appends));
+    assert!(done.iter().all(Result::is_ok));
     let conflict = store.append(name(1), vec![order_placed(99)], ExpectedRevision::NoStream);
     let conflict = block_on(conflict);
     assert!(matches!(
