@@ -372,7 +372,7 @@ def test_bad_input_urls_name_their_setting(monkeypatch: pytest.MonkeyPatch) -> N
         ("store", "sqlite:"),
         ("bus", "amqq://guest:secret@localhost"),
         ("bus", "amqp://guest:secret@localhost?prefech=9"),
-        ("state", "postgres://localhost/x"),
+        ("state", "postgres://shop:secret@localhost/x?pol=9"),
     ]:
         with pytest.raises(InvalidUrlError) as refused:
             Orkestra("shop", **{setting: url})  # type: ignore[arg-type]

@@ -103,7 +103,8 @@ class Link(ABC):
 class SyncLink(Link):
     """A connection that blocks."""
 
-    dialect: Dialect
+    # Known here, and set by nobody else.
+    dialect: Dialect  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def run(self, work: Work[T]) -> Done[T]:
         self._require_transaction()
@@ -135,7 +136,8 @@ class SyncLink(Link):
 class AsyncLink(Link):
     """A connection that is awaited."""
 
-    dialect: Dialect
+    # Known here, and set by nobody else.
+    dialect: Dialect  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def run(self, work: Work[T]) -> T:
         await self._require_transaction()
