@@ -11,6 +11,7 @@ use super::{
     config::Pooler,
     connect::Conn,
     error::Failure,
+    one::{self, Numbers},
     pool::connect_patiently,
     queue::{Deletion, OneAppend, Work},
     store::Core,
@@ -207,28 +208,50 @@ impl Writer {
     ) -> Result<Vec<Result<Appended, StoreError>>, Failure> {
         let conn = self.conn().await?;
         self.know_types(&conn, appends).await?;
+        let now = Instant::now();
+        let tell = self.told.is_none_or(|told| now >= told + QUIET);
+        let note = tell.then(|| self.core.hub.note("events"));
+        if let [append] = appends
+            && let [event] = &*append.events
+            && !manner.careful
+        {
+            let numbers = Numbers {
+                stream: self.streams.get(&*append.stream).copied(),
+                type_id: self.types.get(&event.type_name).copied().unwrap_or(0),
+            };
+            let done = one::write(&conn, append, event, &numbers, note.as_deref()).await?;
+            if let Some((appended, stream)) = done {
+                self.has_told(tell.then_some(now));
+                if numbers.stream.is_none() {
+                    self.remember([(append.stream.shared(), stream)]);
+                }
+                return Ok(vec![Ok(appended)]);
+            }
+        }
         let batch = Batch::new(
             appends.iter().copied(),
             |name| self.types.get(name).copied(),
             |name| self.streams.get(name).copied(),
         );
-        let now = Instant::now();
-        let tell = self.told.is_none_or(|told| now >= told + QUIET);
-        let note = tell.then(|| self.core.hub.note("events"));
         let row = batch.write(&conn, manner, note.as_deref()).await?;
-        if tell {
-            self.told = Some(now);
-            self.owed = false;
-        } else {
-            self.owed = true;
-        }
-        if self.streams.len() > MAX_STREAMS {
-            self.streams.clear();
-        }
-        self.streams.extend(batch.learned(&row)?);
+        self.has_told(tell.then_some(now));
+        self.remember(batch.learned(&row)?);
         let written = batch.read(&row, appends.iter().copied())?;
         self.staged |= written.staged;
         Ok(written.results)
+    }
+
+    /// What was written at `at` was told to others; without it they are yet to be told.
+    fn has_told(&mut self, at: Option<Instant>) {
+        self.owed = at.is_none();
+        self.told = at.or(self.told);
+    }
+
+    fn remember(&mut self, streams: impl IntoIterator<Item = (Arc<str>, i64)>) {
+        if self.streams.len() > MAX_STREAMS {
+            self.streams.clear();
+        }
+        self.streams.extend(streams);
     }
 
     /// Learns the numbers of types that are new here.

@@ -304,6 +304,46 @@ BEGIN
     heads := NULL;
 END $$;
 
+-- Appends one event alone, as fast as it goes: `p_known` is the number of its stream, 0 if it is not known. Returns its position, its
+-- revision and the stream's number, or nothing if there is more to do than that (the expectation does not hold, users' transactions have
+-- left something): then nothing is done, and it is write_batch that has the answer. An id that is stored violates its constraint.
+CREATE FUNCTION {schema}.write_one(
+    p_stream text, p_known bigint, p_expected bigint, p_id uuid, p_type integer, p_version integer, p_time timestamptz,
+    p_data jsonb, p_metadata json, p_note text
+) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    -- Assignments of plain expressions need no executor, unlike PERFORM; the lock comes first, so that what follows sees all before it.
+    held text := pg_advisory_xact_lock({lock});
+    sid bigint := p_known;
+    last bigint;
+    base bigint;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN NULL;
+    END IF;
+    IF sid = 0 THEN
+        SELECT s.id INTO sid FROM {schema}.streams s WHERE s.name = p_stream;
+    END IF;
+    last := CASE
+        WHEN EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL) THEN NULL
+        ELSE coalesce((SELECT e.revision FROM {schema}.events e WHERE e.stream_id = sid ORDER BY e.revision DESC LIMIT 1), -1)
+    END;
+    IF last IS NULL OR NOT (CASE p_expected WHEN -4 THEN true WHEN -1 THEN last = -1 WHEN -2 THEN last >= 0 ELSE last = p_expected END) THEN
+        RETURN NULL;
+    END IF;
+    IF sid IS NULL THEN
+        INSERT INTO {schema}.streams (name) VALUES (p_stream) RETURNING id INTO sid;
+    END IF;
+    base := nextval('{schema}.positions');
+    INSERT INTO {schema}.events (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
+    VALUES (base, sid, last + 1, p_id, p_time, p_type, p_version, p_data, p_metadata);
+    IF p_note IS NOT NULL THEN
+        PERFORM pg_notify('{schema}', p_note);
+    END IF;
+    RETURN ARRAY[base, last + 1, sid];
+END $$;
+
 -- Deletes a stream and records it; its snapshot goes too. Returns an object with `deleted`, or with `conflict`.
 CREATE FUNCTION {schema}.delete_stream(p_stream text, p_expected bigint, p_mode text) RETURNS jsonb
 LANGUAGE plpgsql AS $$

@@ -1,0 +1,60 @@
+//! An append of one event, when it comes alone: what most calls are, so it has a way of its own, without arrays.
+
+use tokio_postgres::types::Type;
+
+use super::{
+    batch::number,
+    connect::{Conn, Param},
+    error::Failure,
+    value::{Json, Moment, unsigned},
+};
+use crate::ports::{Append, Appended, NewEvent, Position};
+
+const WRITE: &str = "SELECT {schema}.write_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// What the writer knows of an event that it writes.
+pub(super) struct Numbers {
+    /// The number of the stream, if it is known.
+    pub(super) stream: Option<i64>,
+    /// The number of the type.
+    pub(super) type_id: i32,
+}
+
+/// Has the server append `event`, the only one of `append`. Gives what was done and the stream's number; nothing if nothing was done,
+/// since there is more to it: then it takes a batch. `note` is told to all who listen.
+pub(super) async fn write(
+    conn: &Conn,
+    append: &Append,
+    event: &NewEvent,
+    numbers: &Numbers,
+    note: Option<&str>,
+) -> Result<Option<(Appended, i64)>, Failure> {
+    let known = numbers.stream.unwrap_or(0);
+    let expected = number(append.expected);
+    let version = i32::try_from(event.version).unwrap_or(i32::MAX);
+    let params: [Param<'_>; 10] = [
+        (&&*append.stream, Type::TEXT),
+        (&known, Type::INT8),
+        (&expected, Type::INT8),
+        (&event.id, Type::UUID),
+        (&numbers.type_id, Type::INT4),
+        (&version, Type::INT4),
+        (&Moment(event.occurred_at), Type::TIMESTAMPTZ),
+        (&Json(&event.data), Type::JSONB),
+        (&Json(&event.metadata), Type::JSON),
+        (&note, Type::TEXT),
+    ];
+    let row = conn.write(WRITE, &params).await?;
+    let Some(done) = row.try_get::<_, Option<Vec<i64>>>(0)? else {
+        return Ok(None);
+    };
+    let [position, revision, stream] = done[..] else {
+        return Ok(None);
+    };
+    let appended = Appended {
+        revision: u64::try_from(revision).ok(),
+        position: Some(Position(unsigned(position))),
+        repeated: false,
+    };
+    Ok(Some((appended, stream)))
+}
