@@ -1,9 +1,11 @@
 //! KurrentDB's adapter, against the stand-in for its server: see `orkestra_tests::kurrentdb` for what that shows and what not.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster;
 mod faults;
 mod login;
 mod mapping;
+mod reading;
 mod repetition;
 
 use std::sync::Arc;

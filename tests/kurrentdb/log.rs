@@ -1,12 +1,12 @@
 //! What the server keeps, and its rules. They follow the server's documentation and source as far as it is public.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use prost::bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::messages::{Empty, Expected};
@@ -22,6 +22,8 @@ const REMEMBERED: usize = 1000;
 pub struct Record {
     /// Where it begins.
     pub position: u64,
+    /// Where the record that committed it begins: itself, but in a transaction.
+    pub commit: u64,
     /// Its stream.
     pub stream: Arc<str>,
     /// Its number in the stream.
@@ -103,6 +105,8 @@ pub struct Log {
     streams: HashMap<Arc<str>, Stream>,
     remembered: HashMap<Uuid, (Arc<str>, u64)>,
     oldest: VecDeque<Uuid>,
+    /// Where records begin.
+    begins: HashSet<u64>,
     end: u64,
 }
 
@@ -113,6 +117,7 @@ impl Default for Log {
             streams: HashMap::new(),
             remembered: HashMap::new(),
             oldest: VecDeque::new(),
+            begins: HashSet::new(),
             end: 0,
         };
         // A server is never quite empty.
@@ -128,11 +133,11 @@ impl Log {
         &self.records
     }
 
-    /// The place of the event that begins at `position`.
-    pub fn place(&self, position: u64) -> Option<usize> {
-        self.records
-            .binary_search_by_key(&position, |record| record.position)
-            .ok()
+    /// The place of the first event that is not before that position; `None` where no record begins.
+    pub fn place(&self, commit: u64, prepare: u64) -> Option<usize> {
+        let before = |record: &Record| (record.commit, record.position) < (commit, prepare);
+        let place = self.records.partition_point(before);
+        (commit >= self.end || self.begins.contains(&commit)).then_some(place)
     }
 
     fn last(&self, stream: &str) -> Option<u64> {
@@ -148,6 +153,10 @@ impl Log {
             .and_then(|s| s.events.last());
         let fields = last.map(|place| serde_json::from_slice(&self.records[*place].data));
         fields.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn has_metadata(&self, stream: &str) -> bool {
+        self.last(&format!("$${stream}")).is_some()
     }
 
     fn cut(&self, stream: &str) -> u64 {
@@ -195,7 +204,10 @@ impl Log {
             return Err(Refused::Deleted);
         }
         let begin = match expected {
-            Expected::StreamExists(_) if current.is_none() || soft_deleted => return wrong,
+            Expected::StreamExists(_) if soft_deleted => return Err(Refused::Deleted),
+            Expected::StreamExists(_) if current.is_none() && !self.has_metadata(stream) => {
+                return wrong;
+            }
             Expected::Any(_) | Expected::StreamExists(_) => {
                 return self.remembered_as(stream, ids).ok_or(()).or(wrong);
             }
@@ -253,12 +265,27 @@ impl Log {
             let position = self.event(stream, last).map_or(0, |e| e.position);
             return Ok((Some(last), position));
         }
-        let next = self.last(stream).map_or(0, |last| last + 1);
-        if !events.is_empty() && self.cut(stream) == DELETED {
-            self.set_cut(stream, next);
-        }
+        // New metadata brings a deleted stream back, as new events do.
+        let back = stream.strip_prefix("$$").unwrap_or(stream);
+        let back = (!events.is_empty() && self.cut(back) == DELETED).then_some(back);
+        let next = back.map(|back| self.last(back).map_or(0, |last| last + 1));
         let position = self.put(stream, events);
+        if let (Some(back), Some(next)) = (back, next) {
+            self.set_cut(back, next);
+        }
         Ok((self.last(stream), position))
+    }
+
+    /// Appends in the way of clients that spoke TCP: a record behind the events commits them.
+    pub fn transaction(&mut self, stream: &str, events: Vec<NewRecord>) {
+        let first = self.records.len();
+        self.put(stream, events);
+        let commit = self.end;
+        self.begins.insert(commit);
+        self.end += 70;
+        for record in &mut self.records[first..] {
+            record.commit = commit;
+        }
     }
 
     fn set_cut(&mut self, stream: &str, cut: u64) {
@@ -290,10 +317,12 @@ impl Log {
             self.remembered.remove(&id);
         }
         self.oldest.push_back(event.id);
+        self.begins.insert(position);
         self.remembered
             .insert(event.id, (Arc::clone(stream), revision));
         self.records.push(Record {
             position,
+            commit: position,
             stream: Arc::clone(stream),
             revision,
             id: event.id,
@@ -310,7 +339,12 @@ impl Log {
     /// As [`Refused`] says.
     pub fn delete(&mut self, stream: &str, expected: Expected) -> Result<u64, Refused> {
         self.check(stream, expected, &[])?;
-        self.set_cut(stream, DELETED);
+        if self.last(stream).is_none() && !self.has_metadata(stream) {
+            return Err(Refused::WrongRevision(None));
+        }
+        // Whatever else the metadata said is gone.
+        let metadata = NewRecord::json("$metadata", &json!({ "$tb": DELETED }));
+        self.put(&format!("$${stream}"), vec![metadata]);
         Ok(self.records.last().map_or(0, |record| record.position))
     }
 

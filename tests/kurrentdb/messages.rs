@@ -59,12 +59,31 @@ pub struct ReadOptions {
     /// 0 forwards, 1 backwards.
     #[prost(int32, tag = "3")]
     pub direction: i32,
+    #[prost(bool, tag = "4")]
+    pub resolve_links: bool,
     #[prost(oneof = "ReadHow", tags = "5, 6")]
     pub how: Option<ReadHow>,
     #[prost(oneof = "ReadFilter", tags = "7, 8")]
     pub filter: Option<ReadFilter>,
+    #[prost(message, optional, tag = "9")]
+    pub ids: Option<IdOption>,
     #[prost(message, optional, tag = "10")]
     pub control: Option<Control>,
+}
+
+/// How ids are to be written.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct IdOption {
+    #[prost(oneof = "IdForm", tags = "1, 2")]
+    pub form: Option<IdForm>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum IdForm {
+    #[prost(message, tag = "1")]
+    Structured(Empty),
+    #[prost(message, tag = "2")]
+    Text(Empty),
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -129,6 +148,8 @@ pub enum ReadFilter {
 pub struct Filter {
     #[prost(oneof = "FilterOn", tags = "1, 2")]
     pub on: Option<FilterOn>,
+    #[prost(oneof = "Window", tags = "3, 4")]
+    pub window: Option<Window>,
     #[prost(uint32, tag = "5")]
     pub checkpoint_interval_multiplier: u32,
 }
@@ -139,6 +160,15 @@ pub enum FilterOn {
     Stream(Expression),
     #[prost(message, tag = "2")]
     EventType(Expression),
+}
+
+/// How many events are looked at for a page.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum Window {
+    #[prost(uint32, tag = "3")]
+    Max(u32),
+    #[prost(message, tag = "4")]
+    Count(Empty),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -157,7 +187,7 @@ pub struct Control {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReadResponse {
-    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub content: Option<Content>,
 }
 
@@ -178,9 +208,21 @@ pub enum Content {
     #[prost(message, tag = "7")]
     LastAllStreamPosition(Position),
     #[prost(message, tag = "8")]
-    CaughtUp(Empty),
-    #[prost(message, tag = "9")]
-    FellBehind(Empty),
+    CaughtUp(CaughtUp),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct CaughtUp {
+    #[prost(message, optional, tag = "1")]
+    pub time: Option<Time>,
+    #[prost(message, optional, tag = "3")]
+    pub position: Option<Position>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Time {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

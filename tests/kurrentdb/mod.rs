@@ -2,8 +2,8 @@
 //! everything in memory.
 //!
 //! It is no KurrentDB. It was written from the published protocol and from what is publicly known of the server's rules, so what it shows is that
-//! the adapter does what those say, not that a real server does it too. There is one node, and no projections, persistent subscriptions, batch
-//! appends, access lists, scavenging or clusters.
+//! the adapter does what those say, not that a real server does it too. There are no projections, persistent subscriptions, batch appends,
+//! access lists, scavenging or elections.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
 #![expect(
     clippy::result_large_err,
@@ -64,10 +64,19 @@ struct Shared {
     /// Milliseconds before a call is begun.
     delay: AtomicU64,
     lose_answers: AtomicUsize,
+    cut_reads: AtomicUsize,
+    /// How many events a filter passes over in good time, 0 for any number.
+    slow_search: AtomicUsize,
+    /// The leader's port, 0 if this is the leader.
+    leader: AtomicU16,
+    before_append: Mutex<Option<Change>>,
     no_positions: AtomicBool,
     drop_subscriptions: Notify,
     calls: Mutex<HashMap<&'static str, usize>>,
 }
+
+/// What is done to the server's data at a moment that a test chose.
+type Change = Box<dyn FnOnce(&mut Log) + Send>;
 
 impl Default for Server {
     fn default() -> Self {
@@ -102,6 +111,10 @@ impl Server {
                 max_append_size: AtomicUsize::new(16 * 1024 * 1024),
                 delay: AtomicU64::new(0),
                 lose_answers: AtomicUsize::new(0),
+                cut_reads: AtomicUsize::new(0),
+                slow_search: AtomicUsize::new(0),
+                leader: AtomicU16::new(0),
+                before_append: Mutex::default(),
                 no_positions: AtomicBool::new(false),
                 drop_subscriptions: Notify::new(),
                 calls: Mutex::default(),
@@ -179,6 +192,28 @@ impl Server {
         self.shared.lose_answers.store(count, Ordering::Release);
     }
 
+    /// The next `count` reads of streams end after an event at most, as those of a server that shuts down.
+    pub fn cut_reads(&self, count: usize) {
+        self.shared.cut_reads.store(count, Ordering::Release);
+    }
+
+    /// A filter that passes over more than so many events in a row does not come to an end.
+    pub fn slow_search(&self, events: usize) {
+        self.shared.slow_search.store(events, Ordering::Release);
+    }
+
+    /// Sends who needs the leader to `leader` from now on.
+    pub fn follow(&self, leader: &Self) {
+        let port = leader.shared.port();
+        self.shared.leader.store(port, Ordering::Release);
+    }
+
+    /// Does `change` just before the next append is judged.
+    pub fn before_next_append(&self, change: impl FnOnce(&mut Log) + Send + 'static) {
+        let mut before = self.shared.before_append.lock().unwrap();
+        *before = Some(Box::new(change));
+    }
+
     /// The bytes that one append may have.
     pub fn set_max_append_size(&self, bytes: usize) {
         self.shared.max_append_size.store(bytes, Ordering::Release);
@@ -218,6 +253,11 @@ impl Server {
         self.shared
             .write(|log| log.append(stream, expected, events))
             .map(drop)
+    }
+
+    /// A transaction of a client that spoke TCP.
+    pub fn transaction(&self, stream: &str, events: Vec<NewRecord>) {
+        self.shared.write(|log| log.transaction(stream, events));
     }
 
     /// How often the call of that name has come.
@@ -288,7 +328,9 @@ impl Shared {
     /// Lets a call begin.
     async fn admit(&self, metadata: MetadataMap, name: &'static str) -> Result<(), Status> {
         self.count_call(name);
-        let allowed = self.may_enter(&metadata);
+        let allowed = self
+            .may_enter(&metadata)
+            .and_then(|()| self.may_answer(&metadata));
         let delay = self.delay.load(Ordering::Acquire);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -311,6 +353,15 @@ impl Shared {
         }
     }
 
+    /// Refuses what is for the leader, if that is another node.
+    fn may_answer(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let asks = metadata.get("requires-leader").is_some_and(|v| v == "true");
+        match self.leader.load(Ordering::Acquire) {
+            leader if leader > 0 && asks => Err(not_leader(leader)),
+            _ => Ok(()),
+        }
+    }
+
     #[expect(clippy::unused_self, reason = "a server's right")]
     fn may_read(&self, stream: &str) -> Result<(), Status> {
         if stream.starts_with("secret-") {
@@ -323,17 +374,59 @@ impl Shared {
         self.may_read(stream)
     }
 
+    fn append(
+        &self,
+        stream: &str,
+        expected: messages::Expected,
+        events: Vec<NewRecord>,
+    ) -> Result<(Option<u64>, u64), log::Refused> {
+        let before = self.before_append.lock().unwrap().take();
+        self.write(|log| {
+            if let Some(before) = before {
+                before(log);
+            }
+            log.append(stream, expected, events)
+        })
+    }
+
     /// Fails after the append was done, if that is wanted.
     fn after_append(&self) -> Result<(), Status> {
-        let left = |n: usize| n.checked_sub(1);
-        match self
-            .lose_answers
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, left)
-        {
-            Ok(_) => Err(Status::unavailable("the answer was lost")),
-            Err(_) => Ok(()),
+        if take(&self.lose_answers) {
+            return Err(Status::unavailable("the answer was lost"));
         }
+        Ok(())
     }
+
+    fn is_cut(&self) -> bool {
+        take(&self.cut_reads)
+    }
+
+    /// Whether a filter that has passed over so many events in a row comes to an end.
+    fn finds(&self, passed_over: usize) -> bool {
+        let most = self.slow_search.load(Ordering::Acquire);
+        most == 0 || passed_over <= most
+    }
+}
+
+/// Whether one of `left` is used up.
+fn take(left: &AtomicUsize) -> bool {
+    let one_less = |n: usize| n.checked_sub(1);
+    left.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
+        .is_ok()
+}
+
+/// Where the leader is.
+fn not_leader(port: u16) -> Status {
+    let mut status = Status::not_found("Leader info available");
+    let metadata = status.metadata_mut();
+    for (name, value) in [
+        ("exception", "not-leader".to_owned()),
+        ("leader-endpoint-host", Ipv4Addr::LOCALHOST.to_string()),
+        ("leader-endpoint-port", port.to_string()),
+    ] {
+        metadata.insert(name, value.parse().unwrap());
+    }
+    status
 }
 
 fn from_base64(text: &str) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, Ready, ready},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -150,17 +150,28 @@ impl UnaryService<Empty> for ReadGossip {
     fn call(&mut self, _: Request<Empty>) -> Self::Future {
         self.0.count_call("Gossip");
         ready(Ok(Response::new(ClusterInfo {
-            members: vec![Member {
-                instance: Some(wire_id(Uuid::from_u128(1))),
-                time_stamp: 0,
-                state: 8,
-                is_alive: true,
-                end_point: Some(EndPoint {
-                    address: "127.0.0.1".into(),
-                    port: self.0.port().into(),
-                }),
-            }],
+            members: members(&self.0),
         })))
+    }
+}
+
+/// This node, and its leader if that is another one.
+fn members(shared: &Shared) -> Vec<Member> {
+    const FOLLOWER: i32 = 6;
+    const LEADER: i32 = 8;
+    let node = |state, port: u16| Member {
+        instance: Some(wire_id(Uuid::from_u128(port.into()))),
+        time_stamp: 0,
+        state,
+        is_alive: true,
+        end_point: Some(EndPoint {
+            address: "127.0.0.1".into(),
+            port: port.into(),
+        }),
+    };
+    match shared.leader.load(Ordering::Acquire) {
+        0 => vec![node(LEADER, shared.port())],
+        leader => vec![node(FOLLOWER, shared.port()), node(LEADER, leader)],
     }
 }
 
@@ -191,30 +202,34 @@ impl ClientStreamingService<AppendRequest> for Append {
         Box::pin(async move {
             shared.admit(request.metadata().clone(), "Append").await?;
             let mut parts = request.into_inner();
-            let (mut options, mut events, mut bytes) = (None, Vec::new(), 0);
-            while let Some(part) = parts.message().await? {
-                match part.content {
-                    Some(AppendContent::Options(given)) => options = Some(given),
-                    Some(AppendContent::Proposed(event)) => {
-                        bytes += event.data.len() + event.custom_metadata.len();
-                        events.push(NewRecord {
-                            id: id(event.id)?,
-                            system: event.metadata,
-                            metadata: event.custom_metadata,
-                            data: event.data,
-                        });
-                    }
-                    None => return Err(Status::invalid_argument("an empty part")),
-                }
-            }
-            let (stream, expected) = target(options)?;
+            let first = parts.message().await?.and_then(|part| part.content);
+            let Some(AppendContent::Options(options)) = first else {
+                return Err(out_of_order());
+            };
+            let (stream, expected) = target(Some(options))?;
             shared.may_write(&stream)?;
             let most = shared.max_append_size();
-            if bytes > most {
-                let message = format!("Maximum Append Size of {most} Exceeded.");
-                return Err(Status::invalid_argument(message));
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            while let Some(part) = parts.message().await? {
+                let Some(AppendContent::Proposed(event)) = part.content else {
+                    return Err(out_of_order());
+                };
+                let property = |name| event.metadata.get(name).ok_or_else(|| missing(name));
+                let type_name = property("type")?;
+                property("content-type")?;
+                bytes += event.data.len() + event.custom_metadata.len() + 2 * type_name.len();
+                if bytes > most {
+                    let message = format!("Maximum Append Size of {most} Exceeded.");
+                    return Err(Status::invalid_argument(message));
+                }
+                events.push(NewRecord {
+                    id: id(event.id)?,
+                    system: event.metadata,
+                    metadata: event.custom_metadata,
+                    data: event.data,
+                });
             }
-            let appended = shared.write(|log| log.append(&stream, expected, events));
+            let appended = shared.append(&stream, expected, events);
             shared.after_append()?;
             let result = match appended {
                 Ok((current, position)) => AppendResult::Success(Success {
@@ -237,6 +252,17 @@ impl ClientStreamingService<AppendRequest> for Append {
             }))
         })
     }
+}
+
+/// What the server's library says of an exception that nobody caught.
+fn out_of_order() -> Status {
+    Status::unknown("Exception was thrown by handler.")
+}
+
+fn missing(property: &str) -> Status {
+    Status::invalid_argument(format!(
+        "Required Metadata Property '{property}' is missing"
+    ))
 }
 
 fn wrong(current: Option<u64>, expected: Expected) -> WrongExpectedVersion {

@@ -14,6 +14,7 @@ suite! {
         d04_another_schema_version_always_replaces,
         d06_a_damaged_snapshot_is_reported_as_corrupt,
         deleting_a_stream_deletes_its_snapshot,
+        a_deleted_stream_has_snapshots_again,
         snapshots_survive_reopening,
     ]
 }
@@ -124,6 +125,26 @@ mod cases {
             block_on(events.delete_stream(stream("order-1"), Any, mode)).unwrap();
 
             assert_eq!(load(f, "order-1"), None, "{mode:?}");
+        }
+    }
+
+    pub(super) fn a_deleted_stream_has_snapshots_again(f: &Store) {
+        let Some(events) = f.events() else {
+            return skip(
+                "a_deleted_stream_has_snapshots_again",
+                "the adapter stores no events",
+            );
+        };
+        for revision in 0..3 {
+            block_on(events.append(stream("order-1"), orders([revision]), Any)).unwrap();
+            for schema_version in [1, 2] {
+                save(f, snapshot("order-1", revision, schema_version));
+                let found = load(f, "order-1");
+                assert_eq!(found, Some(snapshot("order-1", revision, schema_version)));
+            }
+
+            let deleted = events.delete_stream(stream("order-1"), Any, DeleteMode::Soft);
+            assert!(block_on(deleted).unwrap());
         }
     }
 

@@ -224,3 +224,24 @@ fn dropping_a_store_that_somebody_waits_at_ends_the_wait() {
     drop(store);
     server.delay(Duration::ZERO);
 }
+
+#[test]
+fn closing_does_not_wait_for_every_append_that_stands_in_line() {
+    let server = Server::new();
+    let store = open(&server, "&defaultDeadline=1000");
+    block_on(store.append(stream("order-1"), orders([0]), NoStream)).unwrap();
+    server.delay(Duration::from_secs(60));
+    let append = |n| Started::new(store.append(stream("order-1"), orders([n]), Any));
+    let in_line: Vec<_> = (1..100).map(append).collect();
+
+    block_on(store.close()).unwrap();
+
+    for append in in_line {
+        let error = append.finish().unwrap_err();
+        let said = matches!(
+            error,
+            StoreError::Unavailable { .. } | StoreError::Closed {}
+        );
+        assert!(said, "{error:?}");
+    }
+}

@@ -219,3 +219,61 @@ fn the_stand_in_keeps_the_rule_of_expected_revisions() {
         "at the right revision nothing is looked for"
     );
 }
+
+#[test]
+fn of_two_soft_deletions_the_one_that_cuts_more_stays() {
+    let server = Server::new();
+    let store = open(&server, "");
+    block_on(store.append(stream("order-1"), orders([1, 2]), NoStream)).unwrap();
+    // Another process appends and deletes while ours is about to.
+    server.before_next_append(|log| {
+        let any = || Expected::Any(Empty {});
+        let event = |n| foreign(n, "x", b"{}", b"");
+        log.append("order-1", any(), vec![event(8), event(9)])
+            .unwrap();
+        let cut = NewRecord::json("$metadata", &json!({ "$tb": 4 }));
+        log.append("$$order-1", any(), vec![cut]).unwrap();
+    });
+
+    assert!(block_on(store.delete_stream(stream("order-1"), Any, DeleteMode::Soft)).unwrap());
+
+    let page = block_on(store.read_stream(stream("order-1"), ReadStream::default())).unwrap();
+    assert_eq!((page.events.len(), page.last_revision), (0, Some(3)));
+}
+
+#[test]
+fn snapshots_go_on_after_others_deleted_them() {
+    let server = Server::new();
+    let store = open(&server, "");
+    block_on(store.save(snapshot("order-1", 4))).unwrap();
+    server.delete_by_hand("snapshot-order-1");
+    assert_eq!(block_on(store.load(stream("order-1"))).unwrap(), None);
+
+    for revision in [2, 3] {
+        block_on(store.save(snapshot("order-1", revision))).unwrap();
+
+        let found = block_on(store.load(stream("order-1"))).unwrap();
+        assert_eq!(found, Some(snapshot("order-1", revision)));
+    }
+    let metadata = server.log(|log| {
+        let of = |r: &&orkestra_tests::kurrentdb::log::Record| &*r.stream == "$$snapshot-order-1";
+        log.records().iter().rfind(of).unwrap().data.clone()
+    });
+    let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    assert_eq!(metadata["$maxCount"], 1);
+}
+
+#[test]
+fn a_type_that_readers_would_not_see_is_refused() {
+    let server = Server::new();
+    let store = open(&server, "");
+    let mut event = orders([1]);
+    event[0].type_name = "$placed".into();
+
+    let error = block_on(store.append(stream("order-1"), event, Any)).unwrap_err();
+
+    assert!(
+        matches!(&error, StoreError::InvalidArgument { reason, .. } if reason.contains("$placed")),
+        "{error:?}"
+    );
+}

@@ -30,39 +30,57 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-/// The batches of each stream that has any. A stream is in the map while a task works on it.
+/// The batches of each stream that has any.
 #[derive(Default)]
-pub(super) struct Queues(Mutex<HashMap<Arc<str>, VecDeque<Job>>>);
+pub(super) struct Queues(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// A stream is in here while a task works on it.
+    streams: HashMap<Arc<str>, VecDeque<Job>>,
+    /// Nothing more is taken.
+    closed: bool,
+}
 
 impl Queues {
     /// Puts `job` in; true if nobody works on that stream yet.
-    pub(super) fn put(&self, stream: &StreamName, job: Job) -> bool {
-        let mut queues = self.0.lock();
-        if let Some(queue) = queues.get_mut(&**stream) {
-            queue.push_back(job);
-            return false;
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub(super) fn put(&self, stream: &StreamName, job: Job) -> Result<bool, StoreError> {
+        let mut state = self.0.lock();
+        if state.closed {
+            return Err(StoreError::Closed {});
         }
-        queues.insert(stream.shared(), VecDeque::from([job]));
-        true
+        if let Some(queue) = state.streams.get_mut(&**stream) {
+            queue.push_back(job);
+            return Ok(false);
+        }
+        let queue = VecDeque::from([job]);
+        state.streams.insert(stream.shared(), queue);
+        Ok(true)
     }
 
     /// The next one of `stream`; `None` takes the stream out.
     fn next(&self, stream: &StreamName) -> Option<Job> {
-        let mut queues = self.0.lock();
-        let job = queues.get_mut(&**stream).and_then(VecDeque::pop_front);
+        let mut state = self.0.lock();
+        let queue = state.streams.get_mut(&**stream);
+        let job = queue.and_then(VecDeque::pop_front);
         if job.is_none() {
-            queues.remove(&**stream);
+            state.streams.remove(&**stream);
         }
         job
     }
 
-    /// Whether nothing is on its way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+    /// Takes nothing more; whether nothing is on its way.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.0.lock();
+        state.closed = true;
+        state.streams.is_empty()
     }
 }
 
-/// Refuses a batch that is too long or holds an id twice.
+/// Refuses a batch that is too long, holds an id twice, or a type that readers would not see.
 pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
     let refused = |reason: String| StoreError::InvalidArgument {
         argument: "events".into(),
@@ -72,6 +90,12 @@ pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
         return Err(refused(format!(
             "expected at most {MAX_BATCH}, found {}",
             events.len()
+        )));
+    }
+    if let Some(event) = events.iter().find(|event| event.type_name.starts_with('$')) {
+        return Err(refused(format!(
+            "types that begin with $ are the server's own, found {}",
+            event.type_name
         )));
     }
     let mut seen = HashSet::with_capacity(events.len());
@@ -116,8 +140,15 @@ impl Core {
             stream: &stream,
             midway: true,
         };
+        let mut away = false;
         while let Some(job) = self.queues.next(&stream) {
+            if away && self.is_closed() {
+                // Nobody waits for a server that does not answer as often as there are batches.
+                let _ = job.answer.send(Err(StoreError::Closed {}));
+                continue;
+            }
             let result = self.append(&stream, job.events, job.expected).await;
+            away = matches!(result, Err(StoreError::Unavailable { .. }));
             if let Ok(Appended {
                 position: Some(position),
                 ..
@@ -368,7 +399,7 @@ struct Leave<'a> {
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         if self.midway {
-            let left = self.core.queues.0.lock().remove(&**self.stream);
+            let left = self.core.queues.0.lock().streams.remove(&**self.stream);
             drop(left);
         }
         self.core.idle.notify_waiters();
@@ -385,5 +416,30 @@ pub(super) fn conflict(
         stream: stream.to_string(),
         expected,
         actual,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_comes_while_the_store_is_closed_is_refused() {
+        let queues = Queues::default();
+        let stream = StreamName::new("order-1").unwrap();
+        let job = || Job {
+            events: Vec::new(),
+            expected: ExpectedRevision::Any,
+            answer: oneshot::channel().0,
+        };
+        assert!(queues.put(&stream, job()).unwrap());
+        assert!(!queues.put(&stream, job()).unwrap());
+
+        assert!(!queues.close(), "two are on their way");
+
+        let refused = queues.put(&stream, job());
+        assert!(matches!(refused, Err(StoreError::Closed {})));
+        while queues.next(&stream).is_some() {}
+        assert!(queues.close());
     }
 }

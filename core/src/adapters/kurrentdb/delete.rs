@@ -1,9 +1,7 @@
 //! Deleting streams, and the metadata that the server keeps of each.
 
 use bytes::Bytes;
-use kurrentdb::{
-    DeleteStreamOptions, EventData, StreamPosition, StreamState, TombstoneStreamOptions,
-};
+use kurrentdb::{EventData, StreamPosition, StreamState, TombstoneStreamOptions};
 use serde_json::{Map, Value};
 
 use super::{Core, append::conflict, error::Failure, event::SNAPSHOTS, read::Tail};
@@ -17,19 +15,13 @@ const TRUNCATE_BEFORE: &str = "$tb";
 
 /// What the server keeps of a stream, and the revision of that.
 #[derive(Debug, Default)]
-pub(super) struct StreamMetadata {
-    pub(super) fields: Map<String, Value>,
+struct StreamMetadata {
+    fields: Map<String, Value>,
     revision: Option<u64>,
 }
 
-impl StreamMetadata {
-    pub(super) fn truncate_before(&self) -> Option<u64> {
-        self.fields.get(TRUNCATE_BEFORE).and_then(Value::as_u64)
-    }
-}
-
 impl Core {
-    pub(super) async fn stream_metadata(&self, stream: &str) -> Result<StreamMetadata, StoreError> {
+    async fn stream_metadata(&self, stream: &str) -> Result<StreamMetadata, StoreError> {
         let name = format!("$${stream}");
         let read = self
             .slice(&name, StreamPosition::End, Direction::Backwards, 1)
@@ -58,6 +50,12 @@ impl Core {
         let name = format!("$${stream}");
         for _ in 0..TRIES {
             let mut metadata = self.stream_metadata(stream).await?;
+            let there = metadata.fields.get(field).and_then(Value::as_u64);
+            // Whoever cut off more was later, though his change came first.
+            let value = match there {
+                Some(there) if field == TRUNCATE_BEFORE => there.max(value),
+                _ => value,
+            };
             metadata.fields.insert(field.to_owned(), value.into());
             let at = metadata
                 .revision
@@ -141,35 +139,15 @@ impl Core {
         }
     }
 
-    /// Deletes the snapshot of `stream`, in the way that lets its stream begin again.
+    /// Deletes the snapshot of `stream`.
     async fn delete_snapshot(&self, stream: &StreamName) -> Result<(), StoreError> {
         let name = format!("{SNAPSHOTS}{stream}");
-        let read = self
-            .slice(&name, StreamPosition::End, Direction::Backwards, 1)
-            .await;
-        match read {
-            Ok(slice) if !slice.events.is_empty() => {}
-            Ok(_) | Err(Failure::NotFound | Failure::Deleted) => return Ok(()),
-            Err(other) => return Err(other.into_store(&name)),
-        }
-        let mut options = DeleteStreamOptions::default()
-            .stream_state(StreamState::Any)
-            .requires_leader(true)
-            .deadline(self.link.config().deadline);
-        if let Some(login) = self.login() {
-            options = options.authenticated(login);
-        }
-        let bytes = Bytes::from(name.clone());
-        let done = self
-            .link
-            .call(&format!("delete {name}"), |client| {
-                let (name, options) = (bytes.clone(), options.clone());
-                async move { client.delete_stream(name, &options).await }
-            })
-            .await;
-        match done {
-            Ok(_) | Err(Failure::NotFound | Failure::Deleted | Failure::Refused(_)) => Ok(()),
-            Err(other) => Err(other.into_store(&name)),
+        match self.tail(&name).await? {
+            Tail::At(last) => {
+                self.set_stream_metadata(&name, TRUNCATE_BEFORE, last + 1)
+                    .await
+            }
+            Tail::None | Tail::Deleted | Tail::Empty(_) => Ok(()),
         }
     }
 }

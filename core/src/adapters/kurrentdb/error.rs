@@ -18,6 +18,8 @@ pub(super) enum Failure {
     WrongRevision(Option<u64>),
     /// The same without saying at which.
     Refused(String),
+    /// There was no answer within that time.
+    Late(Duration),
     /// All the rest.
     Store(StoreError),
 }
@@ -43,7 +45,6 @@ impl Failure {
                     CurrentRevision::NoStream => None,
                 });
             }
-            Error::DeadlineExceeded => unavailable("it did not answer in time"),
             Error::UnsupportedFeature => StoreError::Unsupported {
                 store: "this KurrentDB server".into(),
                 what: what.to_owned(),
@@ -82,6 +83,7 @@ impl Failure {
             },
             Self::WrongRevision(_) => unavailable("the stream changes too fast"),
             Self::Refused(message) => unavailable(&message),
+            Self::Late(deadline) => late(deadline),
             Self::Store(error) => error,
         }
     }
@@ -116,7 +118,19 @@ pub(super) fn unavailable(reason: &str) -> StoreError {
     }
 }
 
-pub(super) fn late(deadline: Duration) -> StoreError {
+/// What the server did not expect itself, while it was doing `what`.
+pub(super) fn server_error(what: &str, message: &str) -> StoreError {
+    // Servers have no code of their own for it when they read.
+    if message.contains("InvalidPosition") {
+        return StoreError::InvalidArgument {
+            argument: what.to_owned(),
+            reason: "no record of this database begins at that position".into(),
+        };
+    }
+    unavailable(&format!("{what}: {message}"))
+}
+
+fn late(deadline: Duration) -> StoreError {
     unavailable(&format!("no answer within {} s", deadline.as_secs_f64()))
 }
 

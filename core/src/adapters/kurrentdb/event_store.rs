@@ -44,7 +44,7 @@ impl EventStore for KurrentdbStore {
             expected,
             answer,
         };
-        if self.core.queues.put(&stream, job) {
+        if self.core.queues.put(&stream, job)? {
             handle.spawn(Arc::clone(&self.core).append_all(stream));
         }
         answered

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     config::KurrentdbConfig,
-    error::{Failure, denied, late, no_connection, unavailable},
+    error::{Failure, denied, no_connection, server_error, unavailable},
     probe,
 };
 use crate::ports::StoreError;
@@ -104,7 +104,7 @@ impl Link {
                     return Ok(result);
                 }
                 Ok(Err(error)) => error,
-                Err(_) => return Err(late(deadline).into()),
+                Err(_) => return Err(Failure::Late(deadline)),
             };
             match error {
                 // The client goes to the leader now.
@@ -120,8 +120,9 @@ impl Link {
                         // A new client looks for a node that is alive; the old one keeps to the node that it has.
                         self.forget(made);
                     }
-                    return Err(unavailable(&format!("{what}: {message}")).into());
+                    return Err(server_error(what, &message).into());
                 }
+                Error::DeadlineExceeded => return Err(Failure::Late(deadline)),
                 Error::AccessDenied => {
                     let let_in = self.state.lock().ever;
                     return Err(denied(&self.config.place(), what, let_in).into());

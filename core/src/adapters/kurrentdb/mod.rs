@@ -26,6 +26,7 @@ mod event_store;
 mod link;
 mod probe;
 mod read;
+mod read_all;
 mod recent;
 mod snapshot_store;
 mod wake;
@@ -46,7 +47,9 @@ use tokio::{
     sync::Notify,
 };
 
-use self::{append::Queues, error::unavailable, link::Link, recent::Recent, wake::Watch};
+use self::{
+    append::Queues, error::unavailable, link::Link, read_all::Wading, recent::Recent, wake::Watch,
+};
 use crate::ports::StoreError;
 
 /// Events and snapshots in KurrentDB.
@@ -60,6 +63,7 @@ struct Core {
     runtime: Mutex<Option<Started>>,
     queues: Queues,
     recent: Mutex<Recent>,
+    wading: Wading,
     watch: Watch,
     /// Told whenever a stream's queue is worked off.
     idle: Notify,
@@ -94,6 +98,7 @@ impl KurrentdbStore {
                 runtime: Mutex::default(),
                 queues: Queues::default(),
                 recent: Mutex::default(),
+                wading: Wading::default(),
                 watch: Watch::default(),
                 idle: Notify::new(),
                 closed: AtomicBool::new(false),
@@ -137,7 +142,7 @@ impl KurrentdbStore {
             let idle = self.core.idle.notified();
             let mut idle = std::pin::pin!(idle);
             idle.as_mut().enable();
-            if self.core.queues.is_empty() {
+            if self.core.queues.close() {
                 break;
             }
             idle.await;

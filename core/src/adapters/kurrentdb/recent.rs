@@ -153,9 +153,12 @@ impl Recent {
         self.old.remove(stream)
     }
 
-    /// Puts in what is known of `stream`.
+    /// Puts in what is known of `stream`, unless somebody knows more of it meanwhile.
     pub(super) fn put(&mut self, stream: Arc<str>, known: Known) {
-        self.take(&stream);
+        let known = match self.take(&stream) {
+            Some(newer) if newer.last > known.last => newer,
+            _ => known,
+        };
         // A stream costs something even without ids.
         if self.ids + known.len() > GENERATION || self.young.len() >= GENERATION / 8 {
             self.old = std::mem::take(&mut self.young);
@@ -235,6 +238,17 @@ mod tests {
             judge(&known, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
             Verdict::Repetition(8)
         );
+    }
+
+    #[test]
+    fn who_looked_earlier_does_not_make_others_forget() {
+        let mut recent = Recent::default();
+
+        recent.put("s".into(), known([1, 2, 3]));
+        recent.put("s".into(), known([1, 2]));
+
+        assert_eq!(recent.take("s"), Some(known([1, 2, 3])));
+        assert_eq!(recent.ids, 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     Core, KurrentdbStore,
     error::Failure,
     event::{FromServer, SNAPSHOTS},
-    read::check_name,
+    read::{Slice, check_name},
 };
 use crate::{
     clock::Timestamp,
@@ -73,15 +73,15 @@ fn encode(snapshot: &Snapshot) -> Result<EventData, StoreError> {
 }
 
 impl Core {
-    /// The last event of the stream's snapshots.
-    async fn last_snapshot(&self, stream: &StreamName) -> Result<Option<FromServer>, StoreError> {
+    /// The end of the stream's snapshots.
+    async fn last_snapshot(&self, stream: &StreamName) -> Result<Slice, StoreError> {
         let name = format!("{SNAPSHOTS}{stream}");
         let read = self
             .slice(&name, StreamPosition::End, Direction::Backwards, 1)
             .await;
         match read {
-            Ok(slice) => Ok(slice.events.into_iter().next()),
-            Err(Failure::NotFound | Failure::Deleted) => Ok(None),
+            Ok(slice) => Ok(slice),
+            Err(Failure::NotFound | Failure::Deleted) => Ok(Slice::default()),
             Err(other) => Err(other.into_store(&name)),
         }
     }
@@ -91,17 +91,17 @@ impl Core {
         let name = format!("{SNAPSHOTS}{stream}");
         let event = encode(snapshot)?;
         for _ in 0..TRIES {
-            let last = self.last_snapshot(stream).await?;
-            if let Some(Ok(there)) = last.as_ref().map(|event| decode(stream, event))
+            let end = self.last_snapshot(stream).await?;
+            if let Some(Ok(there)) = end.events.first().map(|event| decode(stream, event))
                 && there.schema_version == snapshot.schema_version
                 && there.revision > snapshot.revision
             {
                 return Ok(());
             }
-            let at = if let Some(event) = &last {
-                StreamState::StreamRevision(event.revision)
+            let at = if let Some(last) = end.last {
+                StreamState::StreamRevision(last)
             } else {
-                // The server may drop all but the last one.
+                // The server may drop all but the last one. If it knows the stream, and others deleted it, it tells so from now on.
                 self.set_stream_metadata(&name, "$maxCount", 1).await?;
                 StreamState::NoStream
             };
@@ -126,8 +126,9 @@ impl SnapshotStore for KurrentdbStore {
     async fn load(&self, stream: StreamName) -> Result<Option<Snapshot>, StoreError> {
         check_name(&stream)?;
         self.run(|core| async move {
-            let last = core.last_snapshot(&stream).await?;
-            last.map(|event| decode(&stream, &event)).transpose()
+            let end = core.last_snapshot(&stream).await?;
+            let last = end.events.first();
+            last.map(|event| decode(&stream, event)).transpose()
         })
         .await
     }

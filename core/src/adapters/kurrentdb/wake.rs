@@ -15,7 +15,7 @@ use super::{
     Core,
     error::Failure,
     event::{self, is_hidden},
-    read::no_system_streams,
+    read_all::no_system_streams,
 };
 use crate::{
     adapters::shared::signal::Signal,
