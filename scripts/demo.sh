@@ -16,11 +16,13 @@ python)
     flights_data
     # The view is written through a driver of PostgreSQL then.
     [[ "$*" != *postgres* ]] || python_packages test
+    leave_target
     exec "$PYTHON" examples/python/flights/main.py "$@"
     ;;
 node)
     node_package fast
     flights_data
+    leave_target
     exec node examples/node/flights/main.mjs "$@"
     ;;
 *) die "RUNTIME is python or node, not '$runtime'" ;;

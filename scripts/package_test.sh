@@ -29,7 +29,10 @@ ls "$DIST/orkestra-$version"-*.whl "$DIST/orkestra-$version.tgz" >/dev/null ||
 echo "wheel: install and run"
 base=$("$PYTHON" -c 'import sys; print(sys._base_executable)')
 bare "$base" -m venv "$work/venv"
-bare "$work/venv/bin/python" -m pip install -q --only-binary :all: "$DIST"/*.whl
+# What it depends on is fetched once, so that a later run needs no network.
+once "$VENV/.stamps/wheels" pyproject.toml -- "$PYTHON" -m pip download -q --only-binary :all: -d "$VENV/wheels" "$DIST"/*.whl
+rm -f "$VENV"/wheels/orkestra-*
+bare "$work/venv/bin/python" -m pip install -q --no-index --find-links "$VENV/wheels" "$DIST"/*.whl
 mkdir "$work/python"
 cp -r examples/python/quickstart "$work/python/quickstart"
 (cd "$work/python" && bare "$work/venv/bin/python" quickstart/main.py) >"$work/python.txt"
@@ -42,7 +45,7 @@ echo "tarball: install and run"
 mkdir "$work/node"
 echo '{ "name": "package-test", "private": true }' >"$work/node/package.json"
 zod=$(node -p "require('./package.json').devDependencies.zod")
-(cd "$work/node" && bare npm install --silent --no-audit --no-fund "$DIST"/*.tgz "zod@$zod")
+(cd "$work/node" && bare npm install --silent --prefer-offline --no-audit --no-fund "$DIST"/*.tgz "zod@$zod")
 cp -r examples/node/quickstart "$work/node/quickstart"
 (cd "$work/node" && bare node quickstart/main.mjs) >"$work/node.txt"
 diff -u examples/quickstart.txt "$work/node.txt"
@@ -66,7 +69,7 @@ nest=()
 for package in @nestjs/common @nestjs/core reflect-metadata rxjs; do
     nest+=("$package@$(node -p "require('./package.json').devDependencies['$package']")")
 done
-(cd "$work/node" && bare npm install --silent --no-audit --no-fund "${nest[@]}")
+(cd "$work/node" && bare npm install --silent --prefer-offline --no-audit --no-fund "${nest[@]}")
 for module in mts cts; do
     cat >"$work/node/nest.$module" <<'TS'
 import "reflect-metadata";

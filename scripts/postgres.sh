@@ -7,7 +7,8 @@
 #                                                   server runs; takes over what a killed run left. With OWNER, a process
 #                                                   id: removed by itself when that process ends.
 #   scripts/postgres.sh stop FOLDER                 in order: connections are closed; the next start has the data again
-#   scripts/postgres.sh kill FOLDER                 as a power cut does: the next start recovers
+#   scripts/postgres.sh kill FOLDER                 at once: clients are told, nothing is saved, the next start recovers
+#   scripts/postgres.sh crash FOLDER                SIGKILL, as a power cut or the kernel that is out of memory: nobody is told
 #   scripts/postgres.sh restart FOLDER              stop, and start on the same port
 #   scripts/postgres.sh remove FOLDER               kill, and delete the folder
 #   scripts/postgres.sh sql FOLDER DATABASE SQL...  each on its own; prints the rows, columns separated by tabs
@@ -125,14 +126,16 @@ start() {
     folder=$(cd "$1" && pwd)
     write_folder "$2"
     names "$folder"
+    watch postgres.sh "${3:-}"
     init
     launch
-    watch postgres.sh "${3:-}"
 }
 
 launch() {
     local pid deadline=$((SECONDS + PATIENCE))
     configure
+    # What a dead server wrote of itself. Its number may be another's by now, or still its own, until its parent asks about its end.
+    rm -f "$folder/data/postmaster.pid" "$folder/socket/".s.PGSQL.*
     as_server setsid "$BIN/postgres" -D "$folder/data" </dev/null >>"$folder/log/server.log" 2>&1 &
     pid=$!
     echo $pid >"$folder/server.pid"
@@ -152,7 +155,19 @@ launch() {
 
 # end_server SIGNAL...: INT is an orderly stop, QUIT one without saving anything.
 end_server() {
+    local pid child children=() tick
+    if ours server "$server"; then
+        pid=$(cat "$folder/server.pid")
+        read -r -a children <"/proc/$pid/task/$pid/children" || true
+    fi
     end server "$server" "$@"
+    # After a KILL they find out by themselves, and no new server starts before the last of them is gone.
+    for child in ${children[@]+"${children[@]}"}; do
+        for ((tick = 0; tick < 500; tick++)); do
+            alive "$child" || break
+            sleep 0.02
+        done
+    done
     await_closed "$port"
 }
 
@@ -219,11 +234,12 @@ start)
     [ $# -ge 2 ] || usage postgres.sh
     start "$(absolute "$1")" "${@:2}"
     ;;
-stop | kill | remove)
+stop | kill | crash | remove)
     names "$1" || exit 0
     case $command in
     stop) unwatch && end_server INT QUIT KILL ;;
     kill) unwatch && end_server QUIT KILL ;;
+    crash) unwatch && end_server KILL ;;
     remove) end_all QUIT KILL && rm -rf "$folder" ;;
     esac
     ;;

@@ -28,9 +28,9 @@ must_be_port() {
 # ours NAME WORDS: the process id in FOLDER/NAME.pid is alive and its command line has the words, so it is no other
 # process that got the number of a dead one.
 ours() {
-    local pid
-    pid=$(cat "$folder/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
-        ps -ww -o args= -p "$pid" 2>/dev/null | grep -qF -- "$2"
+    local pid words
+    { read -r pid <"$folder/$1.pid" && mapfile -d '' words <"/proc/$pid/cmdline"; } 2>/dev/null &&
+        [[ "${words[*]}" == *"$2"* ]]
 }
 
 # end NAME WORDS SIGNAL...: sends the signals until the process is gone, ten seconds each.
@@ -77,16 +77,42 @@ certificates() {
     ) 2>"$folder/openssl.log" || die "openssl failed: $(cat "$folder/openssl.log")"
 }
 
-# watch SCRIPT OWNER: a process that removes the server with that script when the process OWNER is gone.
+# watch SCRIPT OWNER: a process that removes the server with that script when the process OWNER is gone. Where the script is gone, too, it
+# kills the processes and deletes the folder. Begun before the server, so that no kill leaves one that nobody ends.
 watch() {
     unwatch
+    rm -f "$folder/owned"
     [ -n "$2" ] || return 0
+    printf '%s %s %s\n' "$2" "$(birth "$2")" "$(readlink /proc/self/ns/pid)" >"$folder/owned"
     ln -sf "$(command -v bash)" "$folder/owner"
-    setsid "$folder/owner" -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -f "$3/owner.pid"; exec "$2" remove "$3"' \
+    # shellcheck disable=SC2016
+    setsid "$folder/owner" -c 'while [ -d "/proc/$1" ]; do sleep 1; done
+        rm -f "$3/owner.pid"
+        "$2" remove "$3" || { kill -KILL $(cat "$3"/*.pid); rm -rf "$3"; }' \
         owner "$2" "$ROOT/scripts/$1" "$folder" </dev/null >/dev/null 2>&1 &
     echo $! >"$folder/owner.pid"
 }
 unwatch() { end owner "$folder/owner" TERM; }
+
+# birth PROCESS: when it began, in ticks since the machine did; nothing if it is gone. With its number it is that process and no later one.
+birth() {
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+    # The second field is a name in parentheses, which may have blanks in it.
+    read -r -a stat <<<"${stat##*) }"
+    printf '%s\n' "${stat[19]}"
+}
+
+# abandoned FOLDER: it was started for a process that is gone. Of a folder that names none nothing is known, nor of one from a container whose
+# processes cannot be seen from here.
+abandoned() {
+    local owner born space
+    { read -r owner born space <"$1/owned"; } 2>/dev/null &&
+        [ "$space" = "$(readlink /proc/self/ns/pid)" ] && [ "$(birth "$owner")" != "$born" ]
+}
+
+# alive PROCESS: it is there and has not ended. One that ended and that its parent has not asked about has no words.
+alive() { { read -r -d '' <"/proc/$1/cmdline"; } 2>/dev/null; }
 
 # usage SCRIPT: the comment at its top.
 usage() {

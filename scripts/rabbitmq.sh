@@ -131,6 +131,7 @@ start() {
     folder=$(cd "$1" && pwd)
     write_folder "$2"
     names "$folder"
+    watch rabbitmq.sh "${3:-}"
     # Erlang would start one that stays. The path is the word by which `ours` knows it.
     ln -sf "$(command -v epmd)" "$folder/epmd"
     env "${settings[@]}" setsid "$folder/epmd" </dev/null >/dev/null 2>&1 &
@@ -139,7 +140,6 @@ start() {
     env "${settings[@]}" detached=1 setsid "$BIN/rabbitmq-server" </dev/null >"$folder/log/start.log" 2>&1 &
     echo $! >"$folder/node.pid"
     await
-    watch rabbitmq.sh "${3:-}"
 }
 
 await() {

@@ -38,7 +38,7 @@ with_node_sqlite() {
     node_packages
     if ! node -e 'require("node:sqlite")' 2>/dev/null; then
         node=$(printf '%s-%s' "$(uname -s)" "$(uname -m)" | sed 's/Linux/linux/; s/Darwin/bin-darwin/; s/x86_64/x64/; s/aarch64/arm64/')
-        [ -d "$own" ] || npm install --silent --no-save --no-audit --no-fund --prefix "$own" "node-$node@22"
+        once "$own/.stamp" /dev/null -- npm install --silent --no-save --no-audit --no-fund --prefix "$own" "node-$node@22"
         node=$own/node_modules/node-$node/bin/node
     fi
     ORKESTRA_TEST_REQUIRE=node:sqlite,${ORKESTRA_TEST_REQUIRE:-} "$node" node_modules/vitest/vitest.mjs run "$@" -t node:sqlite

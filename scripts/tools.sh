@@ -1,6 +1,9 @@
 # Sourced: finds the tools a task needs, or installs them. What is on the machine is used as it is.
 # shellcheck shell=bash
 
+# Not on everybody's PATH, though PgBouncer and others are there.
+PATH=$PATH:/usr/sbin:/sbin
+
 # at_least WANTED FOUND: compares versions such as 20.19 and v20.20.2.
 at_least() {
     [ "$(printf '%s\n%s\n' "$1" "${2#v}" | sort -V | head -n 1)" = "$1" ]
@@ -22,9 +25,17 @@ may_install() {
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "please install, as root: apt-get install $*"
 }
 
+# alone COMMAND...: installs for the machine, while no other script of this user does: what one of them finds half done it would take for missing.
+alone() {
+    (
+        flock 9
+        "$@"
+    ) 9>"${TMPDIR:-/tmp}/orkestra-install.$(id -u)"
+}
+
 need_cc() {
     command -v cc >/dev/null && [ -e /usr/include/stdio.h ] || [ "$(uname)" = Darwin ] ||
-        system_packages gcc libc6-dev
+        alone system_packages gcc libc6-dev
 }
 
 # Rust: the one on the machine; else rustup from its own site, as Debian 12's Rust is too old for the core.
@@ -35,7 +46,7 @@ need_rust() {
     command -v cargo >/dev/null || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     if ! command -v cargo >/dev/null; then
         say "install Rust (rustup, from https://sh.rustup.rs, into ${CARGO_HOME:-$HOME/.cargo})"
-        command -v curl >/dev/null || system_packages curl ca-certificates
+        command -v curl >/dev/null || alone system_packages curl ca-certificates
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
             sh -s -- -y -q --no-modify-path --profile minimal -c rustfmt -c clippy ||
             die "Rust could not be installed: install version $wanted or later, then run this again"
@@ -46,28 +57,47 @@ need_rust() {
 }
 
 # Clones share cargo's build folder. For cargo the same crate in two clones is one crate, whose build is fresh if it is
-# newer than the sources: so the clone that comes next makes its sources newer, and the dependencies stay built.
+# newer than the sources: so the clone that comes next makes its sources newer, and the dependencies stay built. One clone at a time: until this
+# script ends the folder is its own, as cargo would take for its own what another one builds in between.
 take_target() {
-    local owner=$CARGO_TARGET_DIR/.clone
+    local owner=$CARGO_TARGET_DIR/.clone lock=$CARGO_TARGET_DIR/.lock
+    mkdir -p "$CARGO_TARGET_DIR"
+    if [ "${ORKESTRA_TARGET_TAKEN:-}" != "$CARGO_TARGET_DIR" ] && command -v flock >/dev/null; then
+        exec {target_lock}>>"$lock"
+        if ! flock --nonblock "$target_lock"; then
+            say "wait for another clone that builds in $CARGO_TARGET_DIR ($(cat "$owner" 2>/dev/null))"
+            flock "$target_lock"
+        fi
+        export ORKESTRA_TARGET_TAKEN=$CARGO_TARGET_DIR
+    fi
     [ "$(cat "$owner" 2>/dev/null)" != "$ROOT" ] || return 0
     find . \( -name node_modules -o -name '.[!.]*' -o -name target \) -prune -o -name '*.rs' -exec touch {} +
-    mkdir -p "$CARGO_TARGET_DIR"
     printf '%s\n' "$ROOT" >"$owner"
+}
+
+# leave_target: other clones may build; for who goes on for long and needs no cargo any more.
+leave_target() {
+    [ -n "${target_lock:-}" ] || return 0
+    exec {target_lock}>&-
+    unset target_lock ORKESTRA_TARGET_TAKEN
 }
 
 # Python with venv: the one on the machine, else Debian's; everything of ours goes into .venv.
 need_python() {
-    if [ -x "$PYTHON" ] && "$PYTHON" -c '' 2>/dev/null; then
+    # The stamp says that it was made to its end.
+    if [ -e "$VENV/.stamps/python" ] && "$PYTHON" -c '' 2>/dev/null; then
         return
     fi
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-        system_packages python3 python3-venv
+        alone system_packages python3 python3-venv
     fi
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "Python 3.10 or later is needed, found $(python3 --version)"
     say "make .venv with $(python3 --version)"
     python3 -m venv --clear "$VENV"
     "$PYTHON" -m pip install -q --upgrade 'pip>=25.1'
+    mkdir -p "$VENV/.stamps"
+    touch "$VENV/.stamps/python"
 }
 
 # Node with npm: the one on the machine; else the build that PyPI carries, in .venv, as Debian 12's is too old.
@@ -91,10 +121,10 @@ need_node() {
 }
 
 # RabbitMQ: Debian's package, for the nodes of scripts/rabbitmq.sh. Its service is not started, now or at the next boot.
-need_rabbitmq() {
-    if [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v openssl >/dev/null; then
-        return
-    fi
+need_rabbitmq() { find_rabbitmq || alone install_rabbitmq; }
+find_rabbitmq() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v openssl >/dev/null; }
+install_rabbitmq() {
+    ! find_rabbitmq || return 0
     quiet_packages rabbitmq-server openssl
     disable_service rabbitmq-server
 }
@@ -102,26 +132,29 @@ need_rabbitmq() {
 # PostgreSQL and PgBouncer: Debian's packages, for the servers of scripts/postgres.sh. No cluster is made, no service started.
 # Sets BIN, the folder of the newest version's programs, and `unprivileged`, the user for who is root.
 need_postgres() {
-    local no_cluster=/etc/postgresql-common/createcluster.d/orkestra.conf status=0
-    if ! find_postgres || ! command -v pgbouncer >/dev/null || ! command -v openssl >/dev/null; then
-        may_install postgresql pgbouncer openssl
-        if ! find_postgres; then
-            # It reads, when the server's package comes, whether to make a cluster for the machine.
-            quiet_packages postgresql-common
-            as_root mkdir -p "${no_cluster%/*}"
-            echo 'create_main_cluster = false' | as_root tee $no_cluster >/dev/null
-            (quiet_packages postgresql) || status=$?
-            as_root rm -f $no_cluster
-            [ "$status" = 0 ] || exit "$status"
-        fi
-        quiet_packages pgbouncer openssl
-        disable_service pgbouncer
-        find_postgres || die "PostgreSQL could not be installed"
-    fi
+    find_postgres || alone install_postgres
+    find_postgres || die "PostgreSQL could not be installed"
     unprivileged=nobody
     ! id -u postgres >/dev/null 2>&1 || unprivileged=postgres
 }
-find_postgres() {
+install_postgres() {
+    local no_cluster=/etc/postgresql-common/createcluster.d/orkestra.conf status=0
+    ! find_postgres || return 0
+    may_install postgresql pgbouncer openssl
+    if ! find_server; then
+        # It reads, when the server's package comes, whether to make a cluster for the machine.
+        quiet_packages postgresql-common
+        as_root mkdir -p "${no_cluster%/*}"
+        echo 'create_main_cluster = false' | as_root tee $no_cluster >/dev/null
+        (quiet_packages postgresql) || status=$?
+        as_root rm -f $no_cluster
+        [ "$status" = 0 ] || exit "$status"
+    fi
+    quiet_packages pgbouncer openssl
+    disable_service pgbouncer
+}
+find_postgres() { find_server && command -v pgbouncer >/dev/null && command -v openssl >/dev/null; }
+find_server() {
     local found
     for found in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -Vr); do
         [ ! -x "$found/initdb" ] || [ ! -x "$found/postgres" ] || [ ! -x "$found/psql" ] || { BIN=$found && return; }

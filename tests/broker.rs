@@ -185,7 +185,7 @@ impl Node {
     pub fn stopped() -> Self {
         Self {
             folder: TempDir::with_prefix("orkestra-scenario-").unwrap(),
-            port: free_port(22_000, &[0, 1, 10_000, 10_001]),
+            port: free_port(18_000, &[0, 1, 10_000, 10_001]),
         }
     }
 

@@ -24,7 +24,8 @@ pub(crate) fn required(server: &str, missing: &str) {
     eprintln!("skipped: {missing}");
 }
 
-/// One of the 1,000 even ports from `first` that nobody listens on, nor on the `offsets` from it; each call another.
+/// One of the 1,000 even ports from `first` that nobody listens on, nor on the `offsets` from it; each call another. All of them are below the
+/// range that systems give to outgoing connections, which begins at 32,768.
 pub(crate) fn free_port(first: u16, offsets: &[u16]) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap();
