@@ -169,9 +169,9 @@ impl Store {
         }
     }
 
-    /// A new database; `None` if there is no PostgreSQL.
+    /// A new schema; `None` if there is no PostgreSQL.
     pub(crate) fn postgres() -> Option<Self> {
-        let url = orkestra_tests::postgres::shared()?.database("app");
+        let url = orkestra_tests::postgres::shared()?.schema("app");
         Some(Self {
             url,
             ..Self::memory()

@@ -423,7 +423,7 @@ fn sqlite() -> Option<Place> {
 
 fn postgres() -> Option<Place> {
     Some(Place {
-        url: orkestra_tests::postgres::shared()?.database("vectors"),
+        url: orkestra_tests::postgres::shared()?.schema("vectors"),
         durable: true,
         _folder: None,
     })
