@@ -137,6 +137,8 @@ test("a command that nobody handles is a dead letter, and told", async () => {
   const app = shop({ store: sqlite() });
   const told: string[] = [];
   app.onDeadLetter(({ type }) => told.push(type));
+  // An app without handlers leaves the outbox to those that have some.
+  app.eventHandler(OrderPlaced, () => {}, { name: "mail" });
   await app.outbox.add(place());
   await app.start();
 

@@ -106,6 +106,11 @@ async def test_a_command_nobody_handles_is_a_dead_letter(sqlite: str) -> None:
     app = Orkestra("shop", store=sqlite)
     told: list[Any] = []
     app.on_dead_letter(told.append)
+
+    # An app without handlers leaves the outbox to those that have some.
+    @app.event_handler(OrderPlaced)
+    async def mail(event: OrderPlaced) -> None: ...
+
     await app.outbox.add(PlaceOrder(product_id="p", quantity=1))
     async with app:
         await gone(app)

@@ -107,8 +107,11 @@ impl LocalOutbox {
         self.desk.consumer(spec, inbox)
     }
 
-    /// Begins to hand messages over. Called again, it does nothing.
+    /// Begins to hand messages over. Called again, or without a handler, it does nothing: what nobody here handles is for a process that does.
     pub fn start(&self) {
+        if self.shared.state.lock().routes.is_empty() {
+            return;
+        }
         let mut work = self.work.lock();
         let Work::Ready(reader, parking) = std::mem::replace(&mut *work, Work::Over) else {
             return;
