@@ -50,6 +50,15 @@ impl Place {
         })
     }
 
+    /// A database of a server of the scenario's own.
+    pub(crate) fn on(node: &postgres::Node, name: &str) -> Self {
+        Self {
+            kind: "postgres",
+            url: node.server().database(name),
+            _folder: None,
+        }
+    }
+
     /// A name for what is not in the store.
     pub(crate) fn name(&self, name: &str) -> String {
         format!("{name}-{}", self.kind)
@@ -156,6 +165,12 @@ impl Log {
         let checkpoints = &self.app.services().checkpoints;
         let save = checkpoints.save(name, Some(position), SaveCheckpoint::default());
         self.run(save).unwrap();
+    }
+
+    /// How many messages are in the outbox.
+    pub(crate) fn outbox(&self) -> u64 {
+        let backlog = self.runtime.block_on(self.app.outbox().pending());
+        backlog.unwrap().messages
     }
 
     /// The whole log: position and number of each event.

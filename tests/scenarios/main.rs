@@ -6,6 +6,7 @@
 //! server they are skipped (see `orkestra_tests::broker`, `orkestra_tests::postgres`).
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod asleep;
 mod clock;
 mod crash;
 mod disk;
@@ -21,6 +22,7 @@ mod sender;
 mod session;
 mod settings;
 mod takeover;
+mod together;
 mod transactions;
 mod trouble;
 mod views;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Reads until the checkpoint stands at the end of the log, and ends.
-fn read_all(reader: Worker, log: &Log, mut reports: Vec<Report>) {
+pub(crate) fn read_all(reader: Worker, log: &Log, mut reports: Vec<Report>) {
     let last = log.all().last().map(|(position, _)| *position);
     while log.checkpoint().map(|position| position.0) != last {
         reports.extend(reader.next());

@@ -14,7 +14,7 @@ use std::{
 };
 
 use orkestra::clock::{Clock, SystemClock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::NamedTempFile;
 
 use crate::work::Report;
@@ -149,6 +149,14 @@ impl Worker {
         let reports = std::iter::from_fn(|| self.next()).collect();
         let code = self.child.wait().unwrap().code();
         (reports, code, fs::read_to_string(&self.errors).unwrap())
+    }
+
+    /// SIGSTOP; returns when it is stopped.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        let pid = Pid::from_child(&self.child);
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

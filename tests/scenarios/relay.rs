@@ -1,6 +1,6 @@
 //! From the log to the broker while processes are killed: at least once, by one process at a time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use orkestra_tests::broker::{Node, shared};
 use rustix::process::Signal;
@@ -9,18 +9,21 @@ use crate::{
     log::{Log, Place},
     process::Worker,
     takeover::on_shared_stores,
+    until,
     work::Report,
 };
 
 on_shared_stores! {
     what_a_killed_process_committed_is_published_by_the_next,
-    without_a_broker_the_next_process_hands_over_what_a_killed_one_put_into_the_outbox,
+    without_a_broker_a_process_without_handlers_leaves_the_outbox_to_the_others,
+    without_a_broker_what_a_killed_process_had_in_hand_is_handed_over_by_the_next,
+    without_a_broker_a_process_that_slept_past_its_lease_is_followed_and_loses_nothing,
     of_two_relays_one_publishes_and_the_other_follows_it,
 }
 
 /// How often each event was handled.
 #[derive(Default)]
-struct Handled(BTreeMap<u64, u32>);
+pub(crate) struct Handled(BTreeMap<u64, u32>);
 
 impl Handled {
     fn read<'a>(&mut self, reports: impl IntoIterator<Item = &'a Report>) {
@@ -32,7 +35,7 @@ impl Handled {
     }
 
     /// Reads until so many events have been handled at least once.
-    fn wait(&mut self, service: &Worker, count: usize) {
+    pub(crate) fn wait(&mut self, service: &Worker, count: usize) {
         while self.0.len() < count {
             let report = service.next().expect("the service ended");
             self.read([&report]);
@@ -42,9 +45,15 @@ impl Handled {
     fn twice(&self) -> usize {
         self.0.values().filter(|times| **times > 1).count()
     }
+
+    /// What was handled, each number once.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
 }
 
-fn end(service: Worker, handled: &mut Handled) {
+/// Ends the service in order.
+pub(crate) fn end(service: Worker, handled: &mut Handled) {
     service.signal(Signal::TERM);
     let (rest, code, errors) = service.end();
     handled.read(&rest);
@@ -74,24 +83,89 @@ fn what_a_killed_process_committed_is_published_by_the_next(place: &Place) {
 
     end(next, &mut handled);
     end(consumer, &mut handled);
-    assert!(handled.0.keys().copied().eq(0..100));
+    assert!(handled.numbers().eq(0..100));
 }
 
-fn without_a_broker_the_next_process_hands_over_what_a_killed_one_put_into_the_outbox(
+/// A process that has the first event of `numbers` in its handler's hand, and the rest in its own: its handlers take one event at a time.
+fn holding(place: &Place, numbers: Range<u64>) -> Worker {
+    let mut process = Worker::service("memory:", &place.url, true);
+    let (first, end) = (numbers.start, numbers.end);
+    process.tell(&format!("hold {first} {}", first + 1));
+    process.wait(|report| matches!(report, Report::Began { number, .. } if *number == first));
+    process.tell(&format!("outbox {} {end}", first + 1));
+    process.wait(|report| matches!(report, Report::Appended { to } if *to == end));
+    process
+}
+
+fn without_a_broker_what_a_killed_process_had_in_hand_is_handed_over_by_the_next(place: &Place) {
+    let log = Log::open(&place.url);
+    let killed = holding(place, 0..50);
+    let mut next = Worker::service("memory:", &place.url, true);
+    assert_eq!(log.outbox(), 50);
+
+    killed.signal(Signal::KILL);
+    assert!(killed.end().0.is_empty(), "it had handled none");
+    next.tell("go on");
+    next.tell("outbox 50 60");
+    let mut handled = Handled::default();
+    handled.wait(&next, 60);
+
+    assert_eq!(handled.twice(), 0);
+    until("nothing is left in the outbox", || log.outbox() == 0);
+    end(next, &mut handled);
+    assert!(handled.numbers().eq(0..60));
+}
+
+fn without_a_broker_a_process_that_slept_past_its_lease_is_followed_and_loses_nothing(
     place: &Place,
 ) {
-    let mut killed = Worker::service("memory:", &place.url, true);
-    let next = Worker::service("memory:", &place.url, true);
+    let log = Log::open(&place.url);
+    let mut sleeper = holding(place, 0..50);
+
+    sleeper.signal(Signal::STOP);
+    let mut next = Worker::service("memory:", &place.url, true);
+    next.tell("go on");
     let mut handled = Handled::default();
-
-    killed.tell("outbox 0 200");
-    handled.read(&killed.wait(|report| matches!(report, Report::Appended { .. })));
-    killed.signal(Signal::KILL);
-    handled.read(&killed.end().0);
-    handled.wait(&next, 200);
-
+    handled.wait(&next, 50);
+    until("nothing is left in the outbox", || log.outbox() == 0);
+    // What it has in hand it handles once more: at least once. What came in meanwhile is not its own.
+    next.tell("outbox 50 60");
+    sleeper.signal(Signal::CONT);
+    sleeper.tell("go on");
+    handled.wait(&next, 60);
+    let mut again = Handled::default();
+    again.wait(&sleeper, 1);
+    // It is a stand-by from now on, and takes over in its turn.
     end(next, &mut handled);
-    assert!(handled.0.keys().copied().eq(0..200));
+    sleeper.tell("outbox 60 70");
+    again.read(&sleeper.wait(|report| matches!(report, Report::Handled { number: 69, .. })));
+    end(sleeper, &mut again);
+
+    assert_eq!((handled.twice(), again.twice()), (0, 0));
+    assert!(handled.numbers().eq(0..60));
+    let again: Vec<_> = again.numbers().filter(|n| !(60..70).contains(n)).collect();
+    assert!(again.iter().all(|n| *n < 50), "{again:?}");
+    assert_eq!(log.outbox(), 0);
+}
+
+/// A web process puts messages in, a worker handles them: whoever has no handler takes none out.
+fn without_a_broker_a_process_without_handlers_leaves_the_outbox_to_the_others(place: &Place) {
+    let log = Log::open(&place.url);
+    let mut web = Worker::service("memory:", &place.url, false);
+    web.tell("outbox 0 20");
+    web.wait(|report| matches!(report, Report::Appended { .. }));
+    assert_eq!(log.outbox(), 20);
+
+    // It may handle some before it says that it is ready.
+    let worker = Worker::program(&["consumer", "memory:", &place.url]);
+    let mut handled = Handled::default();
+    handled.wait(&worker, 20);
+    web.tell("outbox 20 40");
+    handled.wait(&worker, 40);
+
+    end(worker, &mut handled);
+    end(web, &mut handled);
+    assert!(handled.numbers().eq(0..40));
 }
 
 fn of_two_relays_one_publishes_and_the_other_follows_it(place: &Place) {

@@ -42,13 +42,17 @@ impl Session {
 
     /// The first column of the rows.
     pub(crate) fn query(&self, statement: &str) -> Vec<String> {
+        self.try_query(statement).unwrap()
+    }
+
+    pub(crate) fn try_query(&self, statement: &str) -> Result<Vec<String>, tokio_postgres::Error> {
         let rows = self.client.simple_query(statement);
-        let rows = self.runtime.block_on(rows).unwrap();
+        let rows = self.runtime.block_on(rows)?;
         let first = |message: &SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
             _ => None,
         };
-        rows.iter().filter_map(first).collect()
+        Ok(rows.iter().filter_map(first).collect())
     }
 
     /// Looks until the statement has rows; fails when it has none in time.

@@ -86,7 +86,7 @@ impl Session {
 }
 
 /// The statement that appends an event of this number.
-fn append(number: u64) -> String {
+pub(crate) fn append(number: u64) -> String {
     let happened = Happened {
         number,
         hold: false,

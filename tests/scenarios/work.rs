@@ -49,7 +49,7 @@ pub(crate) const READER: &str = "board";
 pub(crate) struct Happened {
     /// Its number: what the tests tell events apart by.
     pub(crate) number: u64,
-    /// Whether who reads it waits for a line on its standard input before it acknowledges.
+    /// Whether who reads it, or handles it, waits for a line on its standard input before it is done with it.
     pub(crate) hold: bool,
 }
 
@@ -97,6 +97,8 @@ pub(crate) enum Report {
     Appended { to: u64 },
     /// A reader has an event in hand.
     Got { number: u64, position: u64 },
+    /// It waits for a line at the place that it was told to halt at.
+    Halted,
     /// Its checkpoint is saved there.
     Saved { position: u64 },
     /// Its checkpoint was not saved there.

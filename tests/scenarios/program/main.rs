@@ -1,5 +1,5 @@
-//! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `projector URL VIEW CRASH` and
-//! `rebuilder URL VIEW CRASH`, which keep a view; `relay BUS STORE` and
+//! The processes of the scenarios: `worker URL`, a host of `orkestra worker`; `reader URL`, a subscription; `projector URL VIEW PLACE` and
+//! `rebuilder URL VIEW PLACE`, which keep a view; `relay BUS STORE` and
 //! `consumer BUS STORE`, parts of a service; `clock`, the time. They print reports, one JSON line each.
 #![expect(
     clippy::print_stdout,
@@ -7,6 +7,8 @@
     reason = "a program of the tests"
 )]
 
+mod board;
+mod halt;
 mod projector;
 mod reader;
 mod service;
@@ -64,8 +66,8 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     process::exit(match words[..] {
-        ["projector", url, view, crash] => run(projector::project(url, view, crash)),
-        ["rebuilder", url, view, crash] => run(projector::rebuild(url, view, crash)),
+        ["projector", url, view, place] => run(projector::project(url, view, place)),
+        ["rebuilder", url, view, place] => run(projector::rebuild(url, view, place)),
         ["reader", url] => run(reader::read(url)),
         ["relay", bus, store] => run(service::serve(service::builder(bus, store))),
         ["consumer", bus, store] => run(service::serve(service::handling(service::builder(
