@@ -11,6 +11,7 @@ mod dead_letters;
 mod envelope;
 mod errors;
 mod fastcall;
+mod inbox;
 mod metadata;
 mod outgoing;
 mod payload;
@@ -62,6 +63,7 @@ fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<work::PyWork>()?;
     module.add_function(wrap_pyfunction!(cli::run_cli, module)?)?;
     module.add_function(wrap_pyfunction!(convert::seconds, module)?)?;
+    module.add_function(wrap_pyfunction!(inbox::claim_sql, module)?)?;
     module.add_function(wrap_pyfunction!(metadata::metadata_from_dict, module)?)?;
     module.add_function(wrap_pyfunction!(payload::encode_payload, module)?)?;
     module.add_function(wrap_pyfunction!(projection::view_texts, module)?)?;

@@ -488,19 +488,54 @@ pub(crate) fn park_on<T>(future: impl Future<Output = T>) -> T {
 /// Something to wait for until somebody opens it.
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Gate(Arc<Mutex<(bool, Vec<Waker>)>>);
+pub(crate) struct Gate(Arc<Mutex<Waiting>>);
+
+/// Those before a gate.
+#[derive(Debug, Default)]
+struct Waiting {
+    open: bool,
+    next: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+/// Who waits at a gate, and is forgotten by it when this goes.
+struct Opened {
+    gate: Arc<Mutex<Waiting>>,
+    ticket: Option<u64>,
+}
+
+impl Future for Opened {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { gate, ticket } = self.get_mut();
+        let mut gate = gate.lock();
+        if gate.open {
+            return Poll::Ready(());
+        }
+        let ticket = *ticket.get_or_insert_with(|| {
+            gate.next += 1;
+            gate.next
+        });
+        gate.wakers.insert(ticket, cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.gate.lock().wakers.remove(&ticket);
+        }
+    }
+}
 
 impl Gate {
-    fn opened(&self) -> impl Future<Output = ()> + Send + use<> {
-        let inner = Arc::clone(&self.0);
-        std::future::poll_fn(move |cx| {
-            let mut inner = inner.lock();
-            if inner.0 {
-                return Poll::Ready(());
-            }
-            inner.1.push(cx.waker().clone());
-            Poll::Pending
-        })
+    pub(crate) fn opened(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Opened {
+            gate: Arc::clone(&self.0),
+            ticket: None,
+        }
     }
 }
 
@@ -514,17 +549,17 @@ impl Gate {
     /// Whether it is open.
     #[getter]
     fn is_open(&self) -> bool {
-        self.0.lock().0
+        self.0.lock().open
     }
 
     /// Lets everybody through.
     fn open(&self) {
         let waiting = {
-            let mut inner = self.0.lock();
-            inner.0 = true;
-            std::mem::take(&mut inner.1)
+            let mut gate = self.0.lock();
+            gate.open = true;
+            std::mem::take(&mut gate.wakers)
         };
-        for waker in waiting {
+        for waker in waiting.into_values() {
             waker.wake();
         }
     }
@@ -545,7 +580,7 @@ pub(crate) fn either(clock: &PyClock, seconds: f64, gate: &Gate) -> Op {
     let sleep = clock
         .0
         .sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
-    let opened = Box::pin(gate.opened());
+    let opened = gate.opened();
     Op::value(async move {
         futures_util::future::select(sleep, opened).await;
         Ok(())

@@ -36,7 +36,7 @@ use crate::{
     payload,
     recorded::Page,
     registry::{self, Registry},
-    runtime::Op,
+    runtime::{Gate, Op},
     time::{PyClock, PyIds},
 };
 
@@ -511,21 +511,23 @@ impl Services {
         })
     }
 
-    /// Waits until a named reader stands at a position; `False` when `seconds` are over first.
+    /// Waits until a named reader stands at a position; `False` when `seconds` are over first, or `stopped` is open.
     fn wait_for_checkpoint(
         &self,
         name: String,
         position: u64,
         clock: &PyClock,
         seconds: f64,
+        stopped: &Gate,
     ) -> Op {
         let checkpoints = Arc::clone(&self.core.checkpoints);
         let limit = clock
             .0
             .sleep(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let stopped = stopped.opened();
         Op::value(async move {
             let reached = checkpoints.wait_until(name, Position(position));
-            match select(reached, limit).await {
+            match select(reached, select(limit, stopped)).await {
                 Either::Left((reached, _)) => Ok(reached.map(|()| true)?),
                 Either::Right(_) => Ok(false),
             }

@@ -101,6 +101,12 @@ impl PyWork {
             .failed(&error_types, records(errors), now, draw);
     }
 
+    /// Something was away that the handler needs and that comes back.
+    fn away(&self, errors: Errors, clock: &PyClock, ids: &PyIds) {
+        let (now, draw) = (clock.0.now(), ids.0.draw());
+        self.0.lock().away(records(errors), now, draw);
+    }
+
     /// The handler wants to be called again after `seconds`.
     fn retry_after(&self, seconds: f64, errors: Errors, clock: &PyClock) {
         let delay = Duration::try_from_secs_f64(seconds).unwrap_or_default();
@@ -160,7 +166,7 @@ impl PyWork {
                 .map(|event| event.metadata.correlation_id.to_string())
                 .unwrap_or_default(),
             body: event.and_then(|event| wire::encode_event(&event).ok()),
-            trace_id: None,
+            trace_id: recorded.trace().trace_id(),
         };
         Ok(DeadLetter(self.0.lock().dead_letter(reason, to, now)))
     }

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from orkestra._drivers import Dialect, Statement, Steps, run
 from shop import OrderCancelled, OrderPlaced
+from waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drivers import Driver
     from orkestra import Checkpoint, Handlers, Orkestra, Projection, RecordedEvent
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Waits until `condition` holds."""
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it does not become so")
-
-
-async def gone(app: Orkestra) -> None:
-    """Waits until the outbox is empty."""
-    for _ in range(2_000):
-        if (await app.outbox.pending()).messages == 0:
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError(await app.outbox.pending())
 
 
 class Board:
@@ -129,8 +111,8 @@ class Board:
 
     async def reaches(self, position: int) -> None:
         """Waits until the view says that it stands there."""
-        for _ in range(1_000):
-            if await self.checkpoint() == position:
-                return
-            await asyncio.sleep(0.002)
-        raise AssertionError(await self.checkpoint())
+
+        async def stands_there() -> bool:
+            return await self.checkpoint() == position
+
+        await eventually(stands_there)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from contextlib import asynccontextmanager, closing
@@ -14,8 +15,13 @@ import psycopg
 import psycopg_pool
 import sqlalchemy
 from psycopg.rows import dict_row
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,8 +42,9 @@ class Driver:
 
 
 @asynccontextmanager
-async def psycopg_sync(url: str) -> AsyncIterator[Any]:
-    with psycopg.connect(url) as connection:
+async def psycopg_sync(url: str, **options: Any) -> AsyncIterator[Any]:
+    # A commit that fails leaves it open.
+    with closing(psycopg.connect(url, **options)) as connection, connection:
         yield connection
 
 
@@ -49,21 +56,25 @@ async def psycopg_sync_block(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def psycopg_cursor(url: str) -> AsyncIterator[Any]:
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        yield cursor
+    async with psycopg_sync(url) as connection:
+        with connection.cursor() as cursor:
+            yield cursor
 
 
 @asynccontextmanager
 async def psycopg_dict_rows(url: str) -> AsyncIterator[Any]:
-    rows: Any = dict_row
-    with psycopg.connect(url, row_factory=rows) as connection:
+    async with psycopg_sync(url, row_factory=dict_row) as connection:
         yield connection
 
 
 @asynccontextmanager
 async def psycopg_async(url: str) -> AsyncIterator[Any]:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        yield connection
+    connection = await psycopg.AsyncConnection.connect(url)
+    try:
+        async with connection:
+            yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
@@ -172,6 +183,21 @@ def alchemy_session(driver: str) -> Any:
     return session
 
 
+def alchemy_scoped_session(driver: str) -> Any:
+    @asynccontextmanager
+    async def session(url: str) -> AsyncIterator[Any]:
+        engine = sqlalchemy.create_engine(alchemy_url(driver, url))
+        sessions = scoped_session(sessionmaker(engine))
+        try:
+            with sessions.begin():
+                yield sessions
+        finally:
+            sessions.remove()
+            engine.dispose()
+
+    return session
+
+
 def alchemy_async(driver: str, **options: Any) -> Any:
     @asynccontextmanager
     async def connection(url: str) -> AsyncIterator[Any]:
@@ -193,6 +219,22 @@ def alchemy_async_session(driver: str) -> Any:
             async with AsyncSession(engine) as opened, opened.begin():
                 yield opened
         finally:
+            await engine.dispose()
+
+    return session
+
+
+def alchemy_async_scoped_session(driver: str) -> Any:
+    @asynccontextmanager
+    async def session(url: str) -> AsyncIterator[Any]:
+        engine = create_async_engine(alchemy_url(driver, url))
+        made = async_sessionmaker(engine)
+        sessions = async_scoped_session(made, asyncio.current_task)
+        try:
+            async with sessions.begin():
+                yield sessions
+        finally:
+            await sessions.remove()
             await engine.dispose()
 
     return session
@@ -270,6 +312,12 @@ POSTGRES = [
     ),
     Driver("sqlalchemy-session", PG, alchemy_session(psycopg_), is_async=False),
     Driver(
+        "sqlalchemy-scoped-session",
+        PG,
+        alchemy_scoped_session(psycopg_),
+        is_async=False,
+    ),
+    Driver(
         "sqlalchemy-psycopg-async",
         PG,
         alchemy_async(psycopg_),
@@ -282,6 +330,9 @@ POSTGRES = [
         alchemy_async(asyncpg_, **AUTO),
     ),
     Driver("sqlalchemy-asyncpg-session", PG, alchemy_async_session(asyncpg_)),
+    Driver(
+        "sqlalchemy-async-scoped-session", PG, alchemy_async_scoped_session(asyncpg_)
+    ),
 ]
 
 SQLITE = [

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
 import subprocess
-import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pika
 import pytest
 
 from orkestra import Orkestra
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 AMQP = os.environ.get("ORKESTRA_TEST_AMQP")
 NODE = os.environ.get("ORKESTRA_TEST_RABBITMQ")
@@ -114,25 +108,3 @@ class Host:
             '[rabbit_networking:close_connection(element(6, C), "by a test") || '
             f'C <- rabbit_connection_tracking:list(<<"{self.name}">>)].',
         )
-
-
-async def eventually(found: Callable[[], object], seconds: float = 20) -> None:
-    """Looks until it is so."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while True:
-        answer = found()
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if answer:
-            return
-        assert loop.time() < end, f"not within {seconds} s"
-        await asyncio.sleep(0.005)
-
-
-def until(found: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Looks until it is so; a bounded poll of what happens elsewhere."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.01)

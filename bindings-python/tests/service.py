@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
+from waiting import eventually
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -21,9 +23,8 @@ async def serving(service: Any) -> AsyncIterator[httpx.AsyncClient]:
     # Not `serve`, which takes the signals of the process.
     task = asyncio.create_task(server._serve())
     try:
-        while not server.started:
-            assert not task.done(), "the service did not start"
-            await asyncio.sleep(0.001)
+        await eventually(lambda: server.started or task.done())
+        assert server.started, "the service did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             yield client

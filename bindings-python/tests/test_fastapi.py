@@ -12,14 +12,18 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads annotation
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from orkestra import Orkestra
+from drivers import POSTGRES, Driver
+from orkestra import Checkpoint, Orkestra, RecordedEvent
+from orkestra._drivers import Dialect, Statement, Steps, run
 from orkestra.errors import CannotOpenStoreError, ClosedError, NotStartedError
 from orkestra.fastapi import get_app, lifespan
 from service import serving
-from shop import AddStock, OrderPlaced, PlaceOrder, StockItem
+from shop import AddStock, OrderPlaced, PlaceOrder, StockAdded, StockItem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from postgres import Database
 
 TheApp = Annotated[Orkestra, Depends(get_app)]
 
@@ -69,6 +73,65 @@ async def test_the_app_starts_and_closes_with_the_service() -> None:
     assert app.is_closed
     with pytest.raises(ClosedError):
         await app.store.head()
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [d for d in POSTGRES if d.name in ("psycopg-async", "asyncpg")],
+    ids=lambda d: d.name,
+)
+async def test_what_was_done_is_read_in_the_view_over_http(
+    driver: Driver, database: Database
+) -> None:
+    database.sql("CREATE TABLE stock (position bigint, quantity bigint)")
+
+    def build() -> Orkestra:
+        app = shop(database.url)
+
+        @app.projection("stock", events=[StockAdded])
+        async def view(events: list[RecordedEvent], checkpoint: Checkpoint) -> None:
+            async with driver.transaction(database.url) as connection:
+                for recorded in events:
+                    row = f"({recorded.position}, {recorded.event.quantity})"
+                    await execute(connection, f"INSERT INTO stock VALUES {row}")
+                await checkpoint.save(connection)
+
+        return app
+
+    api = service(lifespan=lifespan(build))
+
+    @api.post("/stock/{sku}")
+    async def add(sku: str, quantity: int, app: TheApp) -> dict[str, int | None]:
+        done = await app.execute(StockItem, AddStock(sku=sku, quantity=quantity))
+        return {"revision": done.revision, "position": done.position}
+
+    @api.get("/stock")
+    async def stock(app: TheApp, after: int) -> Any:
+        await app.caught_up("stock", after, timeout=20)
+        return database.sql("SELECT sum(quantity)::bigint FROM stock")
+
+    total = 0
+    # Started twice: what the first one did is there for the second.
+    for _ in range(2):
+        async with serving(api) as client:
+            for quantity in (2, 3):
+                added = await client.post("/stock/a", params={"quantity": quantity})
+                assert added.status_code == 200, added.text
+                total += quantity
+                after = {"after": added.json()["position"]}
+                assert (await client.get("/stock", params=after)).json() == [[total]]
+            health = (await client.get("/health")).json()
+            assert health == {"ok": True, "status": "running"}
+    assert added.json()["revision"] == 3
+
+
+async def execute(connection: Any, sql: str) -> None:
+    """A statement on the user's connection."""
+
+    def work(_dialect: Dialect) -> Steps[None]:
+        yield Statement(sql)
+
+    await run(connection, work)
 
 
 async def test_a_function_builds_a_new_app_for_each_start() -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boards import eventually, gone
+from boards import Board
+from drivers import SQLITE, Driver, RolledBackError
 from orkestra import (
     Inbox,
     Metadata,
     Orkestra,
     OutboxBacklog,
     Reject,
+    RetryPolicy,
     id_of,
     metadata_of,
 )
@@ -22,9 +24,11 @@ from orkestra.errors import (
     InvalidConnectionError,
     InvalidHandlerError,
     InvalidIdError,
+    StoreFileError,
     WrongKindError,
 )
 from shop import OrderCancelled, OrderPlaced, PlaceOrder
+from waiting import eventually, gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,28 +166,78 @@ async def test_connections_that_cannot_be_used_are_named(
     store: str, tmp_path: Path
 ) -> None:
     app = Orkestra("shop", store=store)
-    errors: list[InvalidConnectionError] = []
-
-    @app.event_handler(OrderPlaced, inbox=True, max_retries=0)
-    async def claims(_event: OrderPlaced, inbox: Inbox) -> None:
-        with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
-            try:
-                await inbox.claim(connection)
-            except InvalidConnectionError as error:
-                errors.append(error)
-        assert inbox.handler == "shop.claims"
 
     with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         with pytest.raises(InvalidConnectionError) as refused:
             await app.outbox.add(OrderPlaced(order_id="o"), connection)
+        assert not connection.in_transaction
         assert "PostgreSQL database that keeps the app's state" in str(refused.value)
         assert refused.value.found.startswith("sqlite3.Connection")
         with pytest.raises(InvalidConnectionError):
             await app.outbox.add(OrderPlaced(order_id="o"), "postgres://")
+    await app.close()
+
+
+@pytest.mark.parametrize("driver", SQLITE, ids=lambda d: d.name)
+async def test_a_claim_commits_with_what_was_done_in_the_users_own_file(
+    driver: Driver, sqlite: str, tmp_path: Path
+) -> None:
+    app = Orkestra("shop", store=sqlite)
+    board = Board(driver, str(tmp_path / "shipments.db"))
+    await board.sql("CREATE TABLE shipments (id text)")
+    claims: list[bool] = []
+    fails = iter([True, False])
+
+    @app.event_handler(
+        OrderPlaced, inbox=True, retry=RetryPolicy(initial=0.001), start="origin"
+    )
+    async def ship(event: OrderPlaced, inbox: Inbox) -> None:
+        assert inbox.handler == "shop.ship"
+        async with driver.transaction(board.url) as connection:
+            claims.append(await inbox.claim(connection))
+            if claims[-1]:
+                insert = f"INSERT INTO shipments VALUES ('{event.order_id}')"
+                await board.execute(connection, insert)
+            # The second one finds what this transaction has claimed.
+            claims.append(await inbox.claim(connection))
+            if next(fails, False):
+                raise RolledBackError
+
+    id = "0190aaaa-0000-7000-8000-000000000004"
     async with app:
-        await app.outbox.add(OrderPlaced(order_id="o"))
+        # What comes again was rolled back, or is known by the record in that file.
+        for _ in range(2):
+            await app.outbox.add(OrderPlaced(order_id="o-1"), id=id)
+            await gone(app)
+        done = await app.store.append("orders", [OrderPlaced(order_id="o-2")])
+        assert done.position is not None
+        await app.caught_up("ship", done.position)
+
+    assert claims == [True, False, True, False, False, False, True, False]
+    assert await board.sql("SELECT id FROM shipments ORDER BY id") == [
+        ("o-1",),
+        ("o-2",),
+    ]
+
+
+async def test_the_stores_own_file_keeps_no_claims(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = Orkestra("shop", store=f"sqlite:{path}")
+    refused: list[StoreFileError] = []
+
+    @app.event_handler(OrderPlaced, inbox=True)
+    async def ship(_event: OrderPlaced, inbox: Inbox) -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("ATTACH ? AS other", (str(path),))
+            try:
+                await inbox.claim(connection)
+            except StoreFileError as error:
+                refused.append(error)
+
+    await app.outbox.add(OrderPlaced(order_id="o-1"))
+    async with app:
         await gone(app)
-    assert len(errors) == 1
+    assert [error.path for error in refused] == [str(path)]
 
 
 def test_a_parameter_for_the_inbox_needs_the_option() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from orkestra import Batch, Event, Orkestra
 from orkestra.errors import InvalidHandlerError, SubscriptionStoppedError
+from waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,27 +39,20 @@ def test_e06_of_two_apps_on_one_file_one_handles_and_the_other_takes_over(
     one: list[int] = []
     two: list[int] = []
 
-    async def until(seen: list[int], wanted: list[int]) -> None:
-        for _ in range(4000):
-            if seen == wanted:
-                return
-            await asyncio.sleep(0.005)
-        assert seen == wanted
-
     async def scenario() -> None:
         first, second = counting(store, one), counting(store, two)
         await first.start()
         await first.store.append("order-0", [OrderPlaced(order=0)])
-        await until(one, [0])
+        await eventually(lambda: one == [0])
         await second.start()
 
         for order in range(1, 20):
             await second.store.append("order-1", [OrderPlaced(order=order)])
-        await until(one, list(range(20)))
+        await eventually(lambda: one == list(range(20)))
         await first.close()
         await second.store.append("order-2", [OrderPlaced(order=20)])
 
-        await until(two, [20])
+        await eventually(lambda: two == [20])
         await second.close()
         assert one == list(range(20))
 
@@ -84,12 +78,9 @@ def test_e09_a_poison_event_is_skipped_or_stops_the_reader(
             if poison == "skip":
                 await app.caught_up("picky", head)
             else:
-                for _ in range(4000):
-                    if (await app.health()).readers[0]["stopped"]:
-                        break
-                    await asyncio.sleep(0.005)
                 with pytest.raises(SubscriptionStoppedError, match="not order 7"):
                     await app.caught_up("picky", head)
+                assert (await app.health()).readers[0]["stopped"]
             assert (await app.dead_letters.list()).total == 0
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boards import Board, eventually
+from boards import Board
 from drivers import DRIVERS, SQLITE, Driver
 from orkestra import Checkpoint, Handlers, Orkestra, RecordedEvent, RetryPolicy
 from orkestra.errors import (
@@ -20,7 +20,6 @@ from orkestra.errors import (
     InvalidConnectionError,
     InvalidHandlerError,
     NoSwitchError,
-    NotCaughtUpError,
     StoreFileError,
     SubscriptionStoppedError,
     UnknownProjectionError,
@@ -28,6 +27,7 @@ from orkestra.errors import (
 from orkestra.testing import TestApp
 from postgres import Database
 from shop import OrderCancelled, OrderPlaced
+from waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -309,11 +309,11 @@ async def test_poison_can_be_skipped_or_stop_the_projection() -> None:
         position = await append(app, 0, 1, 2)
         await app.caught_up("skips", position)
         assert seen == [0, 2]
+        # Who waits is told at once, without a limit of time that would end it.
         with pytest.raises(SubscriptionStoppedError):
-            while True:
-                with contextlib.suppress(NotCaughtUpError):
-                    await app.caught_up("stops", position, timeout=0)
-                await asyncio.sleep(0)
+            await app.caught_up("stops", position)
+        with pytest.raises(SubscriptionStoppedError):
+            await app.caught_up("stops", position)
         states = {state.name: state for state in await app.projections()}
         assert states["stops"].running is False
         assert "stopped at position" in str(states["stops"].stopped)
@@ -339,10 +339,13 @@ async def test_what_is_away_is_waited_for(board: Board) -> None:
         await eventually(lambda: app.clock.next_wake() is not None)
         [state] = await app.projections()
         assert (state.error, state.running) == ("away", True)
-        while not waiting.done():
+
+        def is_over() -> bool:
             if app.clock.next_wake() is not None:
                 app.advance(0.1)
-            await asyncio.sleep(0.001)
+            return waiting.done()
+
+        await eventually(is_over)
         await waiting
         [state] = await app.projections()
         assert state.error is None
@@ -422,6 +425,44 @@ def test_a_function_that_is_not_async_runs_on_a_thread(url: str) -> None:
             found = connection.execute("SELECT * FROM board").fetchall()
         assert found == wanted(1, 2)
     assert threading.main_thread() not in threads
+
+
+async def test_an_object_with_an_async_call_is_awaited(tmp_path: Path) -> None:
+    path = str(tmp_path / "view.db")
+    app = Orkestra("shop", store="memory:")
+    threads: list[threading.Thread] = []
+
+    class Reports:
+        async def __call__(
+            self, _events: list[RecordedEvent], checkpoint: Checkpoint
+        ) -> None:
+            threads.append(threading.current_thread())
+            async with _ASYNC.transaction(path) as connection:
+                await checkpoint.save(connection)
+
+    app.projection("reports", events=[OrderPlaced], max_retries=0)(Reports())
+    async with app:
+        await app.caught_up("reports", await append(app, 1))
+        assert (await app.dead_letters.list()).total == 0
+    assert threads == [threading.current_thread()]
+
+
+async def test_who_waits_for_a_projection_that_stops_is_told() -> None:
+    app = Orkestra("shop", store="memory:")
+    go_on = asyncio.Event()
+
+    @app.projection("stops", events=OrderPlaced, poison="stop", max_retries=0)
+    async def stops(_events: list[RecordedEvent], _checkpoint: Checkpoint) -> None:
+        await go_on.wait()
+        raise ValueError("no")
+
+    async with app:
+        position = await append(app, 1)
+        waiting = asyncio.ensure_future(app.caught_up("stops", position, timeout=1e6))
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(SubscriptionStoppedError, match="no"):
+            await waiting
 
 
 async def test_a_function_that_saves_nothing_gets_each_event_at_least_once(

@@ -28,8 +28,9 @@ from orkestra.errors import (
     TooLargeError,
     TopologyMismatchError,
 )
-from rabbit import DEADLETTERS, eventually, rabbitmq
+from rabbit import DEADLETTERS, rabbitmq
 from shop import OrderCancelled, OrderPlaced, PlaceOrder
+from waiting import eventually
 
 if TYPE_CHECKING:
     from rabbit import Host

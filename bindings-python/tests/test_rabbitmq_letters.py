@@ -13,8 +13,9 @@ from orkestra.errors import (
     NoDeadLetterError,
     TopologyMissingError,
 )
-from rabbit import DEADLETTERS, eventually
+from rabbit import DEADLETTERS
 from shop import OrderPlaced, PlaceOrder
+from waiting import eventually
 
 if TYPE_CHECKING:
     from rabbit import Host

@@ -33,8 +33,8 @@ from orkestra.errors import (
     RejectedError,
     WrongKindError,
 )
-from rabbit import eventually, until
 from shop import AddStock, OrderPlaced, PlaceOrder, StockAdded, StockItem
+from waiting import eventually, until
 
 if TYPE_CHECKING:
     from pathlib import Path

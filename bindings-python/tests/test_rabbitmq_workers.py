@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orkestra import Command
-from rabbit import DEADLETTERS, Host, eventually, until
+from rabbit import DEADLETTERS, Host
+from waiting import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,6 +11,7 @@ import pytest
 from orkestra.errors import CannotOpenStoreError
 from orkestra.testing import TestApp
 from shop import OrderPlaced
+from waiting import gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,9 +61,12 @@ async def test_an_archive_that_cannot_be_written_deletes_nothing(sqlite: str) ->
 async def test_rows_go_by_their_age(store: str) -> None:
     app = TestApp("shop", store=store)
 
-    @app.event_handler(OrderPlaced, max_retries=0, inbox=True)
+    @app.event_handler(OrderPlaced, max_retries=0)
     async def fails(_event: OrderPlaced) -> None:
         raise ValueError
+
+    @app.event_handler(OrderPlaced, inbox=True)
+    async def handles(_event: OrderPlaced) -> None: ...
 
     await app.outbox.add(OrderPlaced(order_id="1"))
     await app.publish(OrderPlaced(order_id="2"))
@@ -73,4 +77,10 @@ async def test_rows_go_by_their_age(store: str) -> None:
     assert await app.retention.purge_dead_letters(older_than=DAY, handler="x") == 0
     assert await app.retention.purge_dead_letters(older_than=DAY) == 1
     assert await app.retention.purge_inbox(older_than=DAY) == 0
-    await app.close()
+    async with app:
+        await app.outbox.add(OrderPlaced(order_id="3"))
+        await gone(app)
+        assert await app.retention.purge_inbox(older_than=DAY) == 0
+        app.advance(2 * DAY)
+        assert await app.retention.purge_inbox(older_than=DAY) == 1
+        assert await app.retention.purge_inbox(older_than=DAY) == 0

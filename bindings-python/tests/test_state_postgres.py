@@ -6,13 +6,15 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
-from boards import Board, eventually, gone
+from boards import Board
 from drivers import POSTGRES, Driver, RolledBackError, rolled_back
 from orkestra import Inbox, Orkestra, RetryPolicy, id_of
 from orkestra.errors import InvalidConnectionError, NoTransactionError
 from shop import AddStock, OrderPlaced, PlaceOrder, StockItem
+from waiting import eventually, gone, until
 
 if TYPE_CHECKING:
     from postgres import Database
@@ -96,6 +98,33 @@ async def test_a_claim_commits_with_what_was_done(
         await app.caught_up("ship", done.position)
     assert tries == [True, True, True]
     assert sorted(database.sql("SELECT id FROM shipments")) == [("o-1",), ("o-2",)]
+
+
+def test_a_handler_that_is_not_async_claims_and_adds_at_once(
+    database: Database,
+) -> None:
+    app = Orkestra("shop", store=database.url)
+    app.store.head().wait()
+    database.sql("CREATE TABLE shipments (id text)")
+    claims: list[bool] = []
+
+    @app.event_handler(OrderPlaced, inbox=True)
+    def ship(event: OrderPlaced, inbox: Inbox) -> None:
+        with psycopg.connect(database.url) as connection:
+            for _ in range(2):
+                # As it reads, without a wait for anything.
+                if inbox.claim(connection):
+                    insert = "INSERT INTO shipments VALUES (%s)"
+                    connection.execute(insert, [event.order_id])
+                claims.append(inbox.claim(connection).wait())
+
+    with psycopg.connect(database.url) as connection:
+        event = OrderPlaced(order_id="o-1")
+        assert app.outbox.add(event, connection).wait() == id_of(event)
+    with app:
+        until(lambda: app.outbox.pending().wait().messages == 0, "it is handled")
+    assert claims == [False, False]
+    assert database.sql("SELECT id FROM shipments") == [("o-1",)]
 
 
 async def test_connections_that_cannot_be_used_are_named(database: Database) -> None:

@@ -41,7 +41,15 @@ FILES = {
     file.stem: json.loads(file.read_text(encoding="utf-8"))
     for file in sorted(FOLDER.glob("*.json"))
 }
-CASES = [(name, case["id"]) for name, file in FILES.items() for case in file["cases"]]
+CASES = [(name, case) for name, file in FILES.items() for case in file["cases"]]
+STORES = ("memory", "sqlite", "postgres")
+RUNS = [
+    pytest.param(store, name, case, id=f"{store}-{name}-{case['id']}")
+    for store in STORES
+    for name, case in CASES
+    # What is in memory cannot be opened again.
+    if store != "memory" or case.get("needs") != "durable"
+]
 
 
 class Script:
@@ -171,13 +179,12 @@ class Script:
         return type(wanted) is type(found) and bool(wanted == found)
 
 
-@pytest.mark.parametrize(("name", "case_id"), CASES)
-async def test_a_script_gives_what_it_says(store: str, name: str, case_id: str) -> None:
-    file = FILES[name]
-    case = next(case for case in file["cases"] if case["id"] == case_id)
-    if case.get("needs") == "durable" and store == "memory:":
-        return
-    script = Script(store, file)
+@pytest.mark.parametrize(("store", "name", "case"), RUNS, indirect=["store"])
+async def test_a_script_gives_what_it_says(
+    store: str, name: str, case: dict[str, Any]
+) -> None:
+    case_id = case["id"]
+    script = Script(store, FILES[name])
     await script.open()
     try:
         for number, call in enumerate(case["calls"]):

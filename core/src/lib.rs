@@ -104,11 +104,11 @@ pub mod testing;
 pub mod topic;
 
 pub use app::{
-    Aggregate, AggregateAnswer, Answer, Backend, Builder, BusBackend, Checkpoint, Command,
-    CommandSet, Context, DEFAULT_STORE, DeadLetters, Dispatch, Enqueue, Envelope, Event, EventSet,
-    Execute, HandlerError, Health, Message, Middleware, MiddlewareFuture, Next, Orkestra, Outbox,
-    Outcome, Plan, Publish, Published, ReadModel, Rebuild, Recorded, Reject, RetryAfter, Sending,
-    Sent, Services, Settings, decode, decode_event, encode, spec_of,
+    Aggregate, AggregateAnswer, Answer, Backend, Builder, BusBackend, Checkpoint, ClaimSql,
+    Command, CommandSet, Context, DEFAULT_STORE, DeadLetters, Dispatch, Enqueue, Envelope, Event,
+    EventSet, Execute, HandlerError, Health, Message, Middleware, MiddlewareFuture, Next, Orkestra,
+    Outbox, Outcome, Plan, Publish, Published, ReadModel, Rebuild, Recorded, Reject, RetryAfter,
+    Sending, Sent, Services, Settings, claim_sql, decode, decode_event, encode, spec_of,
 };
 /// Payloads are bytes of this type.
 pub use bytes::Bytes;

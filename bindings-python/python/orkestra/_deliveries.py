@@ -52,8 +52,9 @@ class Deliveries(Bus):
                 _pass_over(route, recorded, error)
             return
         inbox = route.info.registration.inbox
-        services = self._services_or_refuse()
-        if inbox and await services.was_handled(route.name, recorded.id):
+        if inbox and await self._services_or_refuse().was_handled(
+            route.name, recorded.id
+        ):
             return
         handling = _orkestra.new_handling(self, event, True)
         if not (self._around_handle or not (route.is_async or route.inline)) and (
@@ -75,7 +76,7 @@ class Deliveries(Bus):
                 error_ = raised
             else:
                 if inbox:
-                    await services.record_handled(route.name, recorded.id)
+                    await self._record_handled(route, recorded)
                 return
             finally:
                 handling.leave()
@@ -94,7 +95,7 @@ class Deliveries(Bus):
                 bury=poison == "park",
             )
             if inbox:
-                await services.record_handled(route.name, recorded.id)
+                await self._record_handled(route, recorded)
         except RejectedError:
             logger.debug("%s skipped the event at %d", route.name, recorded.position)
         except Exception as error:
@@ -104,6 +105,15 @@ class Deliveries(Bus):
                 _pass_over(route, recorded, error)
         finally:
             del error_
+
+    async def _record_handled(self, route: Route, recorded: RecordedEvent) -> None:
+        services = self._services_or_refuse()
+        try:
+            await services.record_handled(route.name, recorded.id)
+        except OrkestraError as error:
+            # It is handled: to handle it again would be worse than to forget that.
+            known = "%s: it is not recorded that the event at %d was handled: %s"
+            logger.warning(known, route.name, recorded.position, error)
 
     async def _bury(
         self,

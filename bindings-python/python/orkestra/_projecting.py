@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orkestra import _orkestra
 from orkestra._bus import logger
 from orkestra._failures import also_known_as, records, text
+from orkestra._functions import is_async
 from orkestra.checkpoint import Checkpoint
 from orkestra.errors import (
     CheckpointMismatchError,
@@ -147,6 +148,9 @@ class View:
             self.error = text(error)
             attempt = work.attempt
             logger.warning("%s failed, attempt %d: %s", name, attempt, text(error))
+            if isinstance(error, OrkestraError) and error.transient:
+                work.away(records(error), app._clock, app._ids)
+                return
             types = type_names(type(error)) + also_known_as(error)
             work.failed(types, records(error), app._clock, app._ids)
 
@@ -176,7 +180,7 @@ class View:
         elif poison == "skip":
             logger.warning("%s skips the event at %d", name, recorded.position)
         else:
-            position = recorded.position
+            position, reason = recorded.position, self.error or reason
             message = f"subscription {name} stopped at position {position}: {reason}"
             details = {"name": name, "position": position, "reason": reason}
             raise SubscriptionStoppedError(message, details)
@@ -204,7 +208,7 @@ class View:
             self._projection.name,
             self.reader.suffix,
             replaying=replaying,
-            is_async=inspect.iscoroutinefunction(function),
+            is_async=is_async(function),
             store_files=self._app._plan.sqlite_files,
             **more,
         )
@@ -217,7 +221,7 @@ class View:
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls a function of the user's, on a thread if it may block."""
-        if inspect.iscoroutinefunction(function) or self._projection._inline:
+        if is_async(function) or self._projection._inline:
             result = function(*arguments)
         else:
             result = await self._app._worker_threads().run(function, *arguments)
@@ -232,6 +236,8 @@ class Projector:
         self.name = listed.full_name
         self.replaying = False
         self.stopped: SubscriptionStoppedError | None = None
+        # Opened when it has stopped.
+        self.ended = _orkestra.Gate()
         self._app = app
         self._view = View(app, listed, rebuild=None)
         self._task: asyncio.Task[None] | None = None
@@ -281,6 +287,7 @@ class Projector:
             except SubscriptionStoppedError as stopped:
                 logger.error("%s", stopped)
                 self.stopped = stopped
+                self.ended.open()
                 return
             except (ClosedError, StoreClosedError):
                 return

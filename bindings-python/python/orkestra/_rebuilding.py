@@ -66,8 +66,8 @@ class Rebuild:
             raise NoSwitchError(message, {"name": name})
         view = View(self._app, self._listed, rebuild=self._resume)
         reader = view.reader
-        await reader.open()
         try:
+            await reader.open()
             await view.prepare()
             paused = False
             while True:

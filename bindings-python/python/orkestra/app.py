@@ -15,7 +15,7 @@ from orkestra._bus import Entry, logger
 from orkestra._consuming import Tasks, Threads, consume, consume_outbox
 from orkestra._deliveries import Deliveries
 from orkestra._failures import invalid_handler, rejected
-from orkestra._orkestra import Clock, Ids, Route
+from orkestra._orkestra import Clock, Gate, Ids, Route
 from orkestra._projecting import Listed, Projector
 from orkestra._rebuilding import Rebuild
 from orkestra._running import run
@@ -698,18 +698,26 @@ class Orkestra(Deliveries, Registrar):
         )
         if (listed := self._projections.get(name)) is not None:
             full = listed.full_name
-        stopped = {f.name: f.stopped for f in self._followers}
-        stopped |= {p.name: p.stopped for p in self._projectors}
-        if (reason := stopped.get(full)) is not None:
-            raise reason
+        readers: list[LogFollower | Projector] = []
+        readers += self._followers
+        readers += self._projectors
+        reader = next((reader for reader in readers if reader.name == full), None)
+        if reader is not None and reader.stopped is not None:
+            raise reader.stopped
         services = self._services_or_refuse()
-        if not await services.wait_for_checkpoint(full, position, self._clock, seconds):
-            message = (
-                f"subscription {full} did not reach position {position} within "
-                f"{seconds:g} s"
-            )
-            details = {"name": full, "position": position, "seconds": seconds}
-            raise NotCaughtUpError(message, details)
+        ended = Gate() if reader is None else reader.ended
+        if await services.wait_for_checkpoint(
+            full, position, self._clock, seconds, ended
+        ):
+            return
+        if reader is not None and reader.stopped is not None:
+            raise reader.stopped
+        message = (
+            f"subscription {full} did not reach position {position} within {seconds:g} "
+            "s"
+        )
+        details = {"name": full, "position": position, "seconds": seconds}
+        raise NotCaughtUpError(message, details)
 
     def health(self) -> Call[Health]:
         """How the app is. Never fails."""

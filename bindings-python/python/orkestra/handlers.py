@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orkestra._failures import invalid_handler
+from orkestra._functions import is_async
 from orkestra._orkestra import Metadata
 from orkestra._times import to_seconds
 from orkestra.errors import WrongKindError
@@ -299,7 +300,6 @@ def _registration(
         reason = f"parameter {inbox_parameter}: expected inbox=True beside it"
         raise invalid_handler(label, reason)
     function, wants_metadata = _signature(label, function, classes, inbox_parameter)
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - its own
     return Registration(
         kind=kind,
         function=function,
@@ -313,8 +313,7 @@ def _registration(
         inline=inline,
         start=start,
         poison=poison,
-        is_async=inspect.iscoroutinefunction(function)
-        or (call is not None and inspect.iscoroutinefunction(call)),
+        is_async=is_async(function),
         wants_metadata=wants_metadata,
         label=label,
         inbox=inbox,

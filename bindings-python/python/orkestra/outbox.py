@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orkestra import _orkestra
-from orkestra._state import call
+from orkestra import _drivers, _orkestra
+from orkestra._state import call, check
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from datetime import datetime
 
+    from orkestra._drivers import Answer, Dialect, Steps
     from orkestra._orkestra import Call, Metadata
     from orkestra.app import Orkestra
     from orkestra.messages import Message
@@ -59,8 +59,10 @@ class Outbox:
         source: str | None = None,
         metadata: Metadata | None = None,
         max_retries: int | None = None,
-    ) -> Awaitable[str]:
+    ) -> Answer[str]:
         """Puts a command or an event in; gives its id.
+
+        To be awaited, or with a synchronous connection done when the call returns.
 
         Args:
             message: The message.
@@ -105,8 +107,15 @@ class Outbox:
 
             return _orkestra.wrap_coroutine(app, "add", add(), False)
         types = "text uuid text text bytea timestamptz integer text text text"
-        done = call(app._plan, connection, "enqueue", types, outgoing.parameters())
-        return done.then(lambda _new: outgoing.id)
+
+        def work(dialect: Dialect) -> Steps[Any]:
+            values = outgoing.parameters()
+            return call(app._plan, connection, dialect, "enqueue", types, values)
+
+        # Before a transaction is begun on it.
+        check(app._plan, connection, _drivers.link(connection).dialect)
+        done = _drivers.run(connection, work)
+        return _drivers.answer("add", done, lambda _new: outgoing.id)
 
     def pending(self) -> Call[OutboxBacklog]:
         """How much has not left yet."""

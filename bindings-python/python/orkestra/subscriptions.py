@@ -144,6 +144,8 @@ class LogFollower:
         self.position: int | None = None
         self.running = False
         self.stopped: SubscriptionStoppedError | None = None
+        # Opened when it has stopped.
+        self.ended = _orkestra.Gate()
         self._lanes = app._registry.handler(route.info.index)["concurrency"]
         self._task: asyncio.Task[None] | None = None
 
@@ -196,6 +198,7 @@ class LogFollower:
                 except SubscriptionStoppedError as stopped:
                     logger.error("%s", stopped)
                     self.stopped = stopped
+                    self.ended.open()
                     return
                 except Exception:
                     if not self.running or self._app.is_closed:
@@ -211,11 +214,17 @@ class LogFollower:
             lanes: list[list[RecordedEvent]] = [[] for _ in range(self._lanes)]
             for recorded in records:
                 lanes[_orkestra.lane_of(recorded.stream, self._lanes)].append(recorded)
+            work = (self._lane(lane) for lane in lanes if lane)
             try:
-                await asyncio.gather(*(self._lane(lane) for lane in lanes if lane))
+                # All of them to their end: what is read again must not overtake it.
+                ends = await asyncio.gather(*work, return_exceptions=True)
             except BaseException:
                 await self._reader.rewind(records[0].position - 1)
                 raise
+            for error in ends:
+                if error is not None:
+                    await self._reader.rewind(records[0].position - 1)
+                    raise error
             await self._ack(page.last)
             return
         done: int | None = None
@@ -226,10 +235,10 @@ class LogFollower:
                 if not self.running:
                     break
         except BaseException:
-            # What was not handled is read again.
-            await self._ack(done)
+            # What was not handled is read again, whatever becomes of the checkpoint.
             rest = records[0].position - 1 if done is None else done
             await self._reader.rewind(rest)
+            await self._ack(done)
             raise
         await self._ack(page.last if done == records[-1].position else done)
 

@@ -5,6 +5,32 @@ use std::sync::{Arc, atomic::Ordering};
 use super::Context;
 use crate::Error;
 
+/// The statements of a record in a SQLite file of the user's own, for hosts that have a connection of their own to it.
+///
+/// ```
+/// let sql = orkestra::claim_sql();
+/// assert!(sql.create.contains("orkestra_inbox") && sql.claim.contains("RETURNING"));
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ClaimSql {
+    /// No parameters; makes the table if it is missing.
+    pub create: &'static str,
+    /// Parameters: the handler's full name, the message's id as text. Gives a row if the message is new to the handler.
+    pub claim: &'static str,
+}
+
+/// How a handler's record of a message is written into a SQLite file of the user's own.
+pub fn claim_sql() -> ClaimSql {
+    ClaimSql {
+        create: "CREATE TABLE IF NOT EXISTS orkestra_inbox (handler TEXT NOT NULL, message_id TEXT NOT NULL, \
+                 handled_at INTEGER NOT NULL, PRIMARY KEY (handler, message_id)) WITHOUT ROWID",
+        claim: "INSERT INTO orkestra_inbox (handler, message_id, handled_at) \
+                VALUES (?1, ?2, CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)) \
+                ON CONFLICT (handler, message_id) DO NOTHING RETURNING 1",
+    }
+}
+
 impl Context {
     /// Notes that a record of the message commits with what the handler writes, so that none is made in the state store.
     fn claimed(&self) {
@@ -23,16 +49,10 @@ fn own(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use rusqlite::Connection;
+    use rusqlite::{Connection, OptionalExtension};
 
-    use super::{Context, Error, own};
+    use super::{Context, Error, claim_sql, own};
     use crate::AppError;
-
-    const CREATE: &str = "CREATE TABLE IF NOT EXISTS orkestra_inbox (handler TEXT NOT NULL, message_id TEXT NOT NULL, \
-         handled_at INTEGER NOT NULL, PRIMARY KEY (handler, message_id)) WITHOUT ROWID";
-    const CLAIM: &str = "INSERT INTO orkestra_inbox (handler, message_id, handled_at) \
-         VALUES (?1, ?2, CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)) \
-         ON CONFLICT (handler, message_id) DO NOTHING";
 
     impl Context {
         /// Records in the open transaction of `connection`, on a file of the user's own, that this handler handles the message. False if it
@@ -47,11 +67,15 @@ mod sqlite {
                 }
                 .into());
             }
-            connection.execute(CREATE, []).map_err(own)?;
+            let sql = claim_sql();
+            connection.execute(sql.create, []).map_err(own)?;
             let claim = (self.handler_name(), self.message_id().to_string());
-            let added = connection.execute(CLAIM, claim).map_err(own)?;
+            let new = connection
+                .query_row(sql.claim, claim, |_| Ok(()))
+                .optional()
+                .map_err(own)?;
             self.claimed();
-            Ok(added > 0)
+            Ok(new.is_some())
         }
     }
 }

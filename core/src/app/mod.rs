@@ -41,6 +41,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 pub use aggregates::{Aggregate, AggregateAnswer, Execute, Outcome};
 pub use builder::Builder;
 pub use checkpoint::Checkpoint;
+pub use claim::{ClaimSql, claim_sql};
 pub use context::Context;
 pub use dead_letters::DeadLetters;
 pub use dispatch::{Dispatch, Sending, Sent};

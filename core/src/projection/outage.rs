@@ -22,15 +22,22 @@ const AWAY: &[&str] = &[
     "asyncpg.exceptions.InsufficientResourcesError",
     "asyncpg.exceptions.OperatorInterventionError",
     "asyncpg.exceptions.TransactionRollbackError",
-    // Node: the `code` of an error
+    "sqlalchemy.exc.TimeoutError",
+    // Names of the system: the `code` of an error of Node, the `errno` of one of Python
     "ECONNREFUSED",
     "ECONNRESET",
+    "ECONNABORTED",
+    "EHOSTUNREACH",
+    "EHOSTDOWN",
+    "ENETUNREACH",
+    "ENETDOWN",
     "EPIPE",
     "ETIMEDOUT",
     "ENOTFOUND",
     "EAI_AGAIN",
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
+    "SQLITE_FULL",
 ];
 
 /// Whether an error of these types (its own first, then its bases), or one of its causes, says that something is away that comes back: its message is

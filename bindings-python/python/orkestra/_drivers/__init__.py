@@ -7,17 +7,28 @@ driver is imported here: whoever gives a connection of one has imported it.
 
 from __future__ import annotations
 
-from orkestra._drivers.link import Dialect, Done, Row, Statement, Steps, Work
+from orkestra._drivers.link import (
+    Answer,
+    Dialect,
+    Done,
+    Row,
+    Statement,
+    Steps,
+    Work,
+    answer,
+)
 from orkestra._drivers.links import SUPPORTED, is_async, link, run
 
 __all__ = [
     "SUPPORTED",
+    "Answer",
     "Dialect",
     "Done",
     "Row",
     "Statement",
     "Steps",
     "Work",
+    "answer",
     "is_async",
     "link",
     "run",

@@ -20,7 +20,13 @@ from orkestra.errors import InvalidConnectionError
 if TYPE_CHECKING:
     from orkestra._drivers.link import Statement, Work
 
-__all__ = ["Alchemy", "AlchemyAsync", "AlchemyAsyncSession", "AlchemySession"]
+__all__ = [
+    "Alchemy",
+    "AlchemyAsync",
+    "AlchemyAsyncScopedSession",
+    "AlchemyAsyncSession",
+    "AlchemySession",
+]
 
 T = TypeVar("T")
 
@@ -108,3 +114,11 @@ class AlchemyAsyncSession(AlchemyAsync):
     """A ``sqlalchemy.ext.asyncio.AsyncSession``."""
 
     _sync = AlchemySession
+
+
+class AlchemyAsyncScopedSession(AlchemyAsyncSession):
+    """A ``sqlalchemy.ext.asyncio.async_scoped_session``."""
+
+    def __init__(self, sessions: Any) -> None:
+        # It hands on most of what a session has, but not all.
+        super().__init__(sessions())

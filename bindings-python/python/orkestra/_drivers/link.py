@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from orkestra import _orkestra
 from orkestra.errors import NoTransactionError
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
 __all__ = [
+    "Answer",
     "AsyncLink",
     "Dialect",
     "Done",
     "Link",
-    "Pending",
     "Row",
     "Statement",
     "Steps",
     "SyncLink",
     "Work",
+    "answer",
     "full_name",
     "no_transaction",
 ]
@@ -48,8 +53,21 @@ Work = Callable[[Dialect], Steps[T]]
 """The steps in a dialect."""
 
 
+class Answer(Protocol[T_co]):
+    """What a call on the user's connection gives.
+
+    To be awaited with an asynchronous connection. With a synchronous one it is there:
+    ``.wait()`` gives it, and where it is a truth value, it is as true as that.
+    """
+
+    def __await__(self) -> Generator[Any, Any, T_co]: ...
+
+    def wait(self, timeout: float | timedelta | None = None, /) -> T_co:
+        """The result, in synchronous code."""
+
+
 class Done(Awaitable[T_co], Generic[T_co]):
-    """A result that is there; awaiting it gives it."""
+    """A result that is there."""
 
     __slots__ = ("value",)
 
@@ -60,25 +78,27 @@ class Done(Awaitable[T_co], Generic[T_co]):
         return self.value
         yield
 
+    def wait(self, _timeout: float | timedelta | None = None, /) -> T_co:
+        """The result."""
+        return self.value
+
+    def __bool__(self) -> bool:
+        # Whoever writes `if inbox.claim(connection)` means what it says.
+        return bool(self.value)
+
     def __repr__(self) -> str:
         return f"Done({self.value!r})"
 
 
-class Pending(Generic[T]):
-    """A result that is there, or one that has to be awaited."""
+def answer(name: str, result: Awaitable[T], convert: Callable[[T], U]) -> Answer[U]:
+    """The converted result: there already, or of the call `name` that waits for it."""
+    if isinstance(result, Done):
+        return Done(convert(result.value))
 
-    def __init__(self, result: Awaitable[T]) -> None:
-        self._result = result
+    async def wait() -> U:
+        return convert(await result)
 
-    def then(self, convert: Callable[[T], U]) -> Awaitable[U]:
-        """The converted result, in the same way."""
-        if isinstance(self._result, Done):
-            return Done(convert(self._result.value))
-
-        async def wait() -> U:
-            return convert(await self._result)
-
-        return wait()
+    return _orkestra.wrap_coroutine(None, name, wait(), False)
 
 
 class Link(ABC):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from orkestra._drivers.alchemy import (
     Alchemy,
     AlchemyAsync,
+    AlchemyAsyncScopedSession,
     AlchemyAsyncSession,
     AlchemySession,
 )
@@ -47,7 +48,7 @@ _KINDS = (
     _Kind("asyncpg.transaction", "Transaction", Asyncpg, "_connection"),
     _Kind("sqlalchemy.ext.asyncio", "AsyncConnection", AlchemyAsync),
     _Kind("sqlalchemy.ext.asyncio", "AsyncSession", AlchemyAsyncSession),
-    _Kind("sqlalchemy.ext.asyncio", "async_scoped_session", AlchemyAsyncSession),
+    _Kind("sqlalchemy.ext.asyncio", "async_scoped_session", AlchemyAsyncScopedSession),
     _Kind("sqlalchemy", "Connection", Alchemy),
     _Kind("sqlalchemy.orm", "Session", AlchemySession),
     _Kind("sqlalchemy.orm", "scoped_session", AlchemySession),
