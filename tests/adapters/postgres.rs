@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod connection;
+mod numbers;
 mod transactions;
 
 use std::sync::Arc;

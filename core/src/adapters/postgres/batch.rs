@@ -8,11 +8,13 @@ use uuid::Uuid;
 use super::{
     connect::{Conn, Param},
     error::Failure,
+    numbers::Numbers,
     value::{Json, Moment, signed, unsigned},
 };
 use crate::ports::{Append, Appended, ExpectedRevision, Position, StoreError, StreamName};
 
-const WRITE: &str = "SELECT * FROM {schema}.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const WRITE: &str = "SELECT generation, base, heads, ids, results, staged, refusals, last \
+     FROM {schema}.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 
 /// How a batch is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub(super) fn number(expected: ExpectedRevision) -> i64 {
 /// Several appends in one call.
 #[derive(Default)]
 pub(super) struct Batch<'a> {
+    generation: i64,
     names: Vec<&'a StreamName>,
     streams: Vec<&'a str>,
     known: Vec<i64>,
@@ -57,18 +60,45 @@ pub(super) struct Batch<'a> {
 pub(super) struct Written {
     /// What became of each append.
     pub(super) results: Vec<Result<Appended, StoreError>>,
+    /// The numbers of streams that were not known before.
+    pub(super) streams: Vec<(Arc<str>, i64)>,
+}
+
+/// What a call did besides its appends, or found.
+pub(super) struct Besides {
+    /// The generation of the tables, where it has to do with appends.
+    pub(super) generation: Option<i64>,
     /// Whether users' transactions have left something that waits to be recorded.
     pub(super) staged: bool,
+    /// How much of that was refused.
+    pub(super) refusals: u64,
+    /// The last position that was given.
+    pub(super) last: Option<Position>,
+}
+
+impl Besides {
+    pub(super) fn read(row: &Row) -> Result<Self, Failure> {
+        Ok(Self {
+            generation: row.try_get(0)?,
+            staged: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
+            refusals: row
+                .try_get::<_, Option<i32>>(6)?
+                .and_then(|n| u64::try_from(n).ok())
+                .unwrap_or_default(),
+            last: row
+                .try_get::<_, Option<i64>>(7)?
+                .map(|last| Position(unsigned(last))),
+        })
+    }
 }
 
 impl<'a> Batch<'a> {
-    /// The arrays for `appends`; `type_id` knows the numbers of all their types, `stream_id` those of some streams.
-    pub(super) fn new(
-        appends: impl IntoIterator<Item = &'a Append>,
-        type_id: impl Fn(&str) -> Option<i32>,
-        stream_id: impl Fn(&str) -> Option<i64>,
-    ) -> Self {
-        let mut batch = Self::default();
+    /// The arrays for `appends`; `numbers` has those of all their types, and of some streams.
+    pub(super) fn new(appends: impl IntoIterator<Item = &'a Append>, numbers: &Numbers) -> Self {
+        let mut batch = Self {
+            generation: numbers.generation(),
+            ..Self::default()
+        };
         let mut streams: HashMap<&str, (i32, i32)> = HashMap::new();
         for (append, number_of_append) in appends.into_iter().zip(1..) {
             let next = i32::try_from(streams.len() + 1).unwrap_or(i32::MAX);
@@ -77,7 +107,9 @@ impl<'a> Batch<'a> {
             if *place == next {
                 batch.names.push(&append.stream);
                 batch.streams.push(&append.stream);
-                batch.known.push(stream_id(&append.stream).unwrap_or(0));
+                batch
+                    .known
+                    .push(numbers.stream(&append.stream).unwrap_or(0));
             }
             batch.places.push(*place);
             batch.before.push(*before);
@@ -88,7 +120,9 @@ impl<'a> Batch<'a> {
                 batch.appends.push(number_of_append);
                 batch.offsets.push(offset);
                 batch.ids.push(event.id);
-                batch.types.push(type_id(&event.type_name).unwrap_or(0));
+                batch
+                    .types
+                    .push(numbers.type_id(&event.type_name).unwrap_or(0));
                 batch
                     .versions
                     .push(i32::try_from(event.version).unwrap_or(i32::MAX));
@@ -107,7 +141,8 @@ impl<'a> Batch<'a> {
         manner: Manner,
         note: Option<&str>,
     ) -> Result<Row, Failure> {
-        let params: [Param<'_>; 17] = [
+        let params: [Param<'_>; 18] = [
+            (&self.generation, Type::INT8),
             (&self.streams, Type::TEXT_ARRAY),
             (&self.known, Type::INT8_ARRAY),
             (&self.places, Type::INT4_ARRAY),
@@ -129,40 +164,36 @@ impl<'a> Batch<'a> {
         conn.write(WRITE, &params).await
     }
 
-    /// The numbers of streams that were not known before, as far as the server tells them.
-    pub(super) fn learned(&self, row: &Row) -> Result<Vec<(Arc<str>, i64)>, Failure> {
-        let ids: Option<Vec<i64>> = row.try_get(4)?;
-        let news = self.names.iter().zip(&self.known);
-        Ok(news
-            .zip(ids.unwrap_or_default())
-            .filter(|((_, known), _)| **known == 0)
-            .map(|((name, _), id)| (name.shared(), id))
-            .collect())
-    }
-
-    /// What the server's answer to the call for `appends` says.
+    /// What the server's answer to the call for `appends` says. [`Failure::Replaced`] if it did none of them, as the numbers are not its own.
     pub(super) fn read<'b>(
         &self,
         row: &Row,
+        besides: &Besides,
         appends: impl IntoIterator<Item = &'b Append>,
     ) -> Result<Written, Failure> {
-        let staged: Option<bool> = row.try_get(3)?;
-        let results = if let Some(found) = row.try_get::<_, Option<Vec<Json<'_>>>>(2)? {
-            let appends = appends.into_iter();
-            found
+        let ids: Option<Vec<i64>> = row.try_get(3)?;
+        let found: Option<Vec<Json<'_>>> = row.try_get(4)?;
+        let results = match found {
+            _ if self.counts.is_empty() => Vec::new(),
+            _ if besides.generation != Some(self.generation) => return Err(Failure::Replaced),
+            Some(found) => found
                 .iter()
                 .zip(appends)
                 .map(|(one, append)| outcome(*one, append))
-                .collect()
-        } else {
-            let base: Option<i64> = row.try_get(0)?;
-            let heads: Option<Vec<i64>> = row.try_get(1)?;
-            self.undisturbed(base.unwrap_or_default(), &heads.unwrap_or_default())
+                .collect(),
+            None => {
+                let base: Option<i64> = row.try_get(1)?;
+                let heads: Option<Vec<i64>> = row.try_get(2)?;
+                self.undisturbed(base.unwrap_or_default(), &heads.unwrap_or_default())
+            }
         };
-        Ok(Written {
-            results,
-            staged: staged.unwrap_or_default(),
-        })
+        let news = self.names.iter().zip(&self.known);
+        let streams = news
+            .zip(ids.unwrap_or_default())
+            .filter(|((_, known), _)| **known == 0)
+            .map(|((name, _), id)| (name.shared(), id))
+            .collect();
+        Ok(Written { results, streams })
     }
 
     /// The results when nothing stood against any append.

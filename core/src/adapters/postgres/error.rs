@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Database(tokio_postgres::Error),
     /// No answer came in time; the connection is of no more use.
     Silent,
+    /// The tables are not those in which names and numbers were learned: nothing was done.
+    Replaced,
 }
 
 impl From<StoreError> for Failure {
@@ -40,6 +42,9 @@ impl Failure {
 
     /// Whether the transaction lost against another one and may win when it is tried again.
     pub(super) fn lost_a_race(&self) -> bool {
+        if matches!(self, Self::Replaced) {
+            return true;
+        }
         self.code().is_some_and(|code| {
             *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
         })
@@ -48,7 +53,7 @@ impl Failure {
     /// Whether the connection ended, so that nobody knows what became of the work.
     pub(super) fn lost_the_connection(&self) -> bool {
         match self {
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::Replaced => false,
             Self::Silent => true,
             Self::Database(error) => match error.code() {
                 Some(code) => ends_the_session(code),
@@ -73,6 +78,9 @@ impl Failure {
             Self::Database(error) => store_error(place, &error),
             Self::Silent => StoreError::Unavailable {
                 reason: format!("{place} does not answer"),
+            },
+            Self::Replaced => StoreError::Unavailable {
+                reason: format!("{place}: the tables are being replaced"),
             },
         }
     }

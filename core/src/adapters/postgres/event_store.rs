@@ -107,6 +107,10 @@ impl EventStore for PostgresStore {
                 return Ok(());
             }
             stored.await;
+            // Told by whoever committed: nothing is asked again.
+            if self.told() > position {
+                return Ok(());
+            }
         }
     }
 

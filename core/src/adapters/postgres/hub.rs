@@ -1,11 +1,14 @@
 //! What others tell: their commits, by notifications, and whoever waits here.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::Notify;
 use tokio_postgres::Notification;
 
-use crate::adapters::shared::signal::Signal;
+use crate::{adapters::shared::signal::Signal, ports::Position};
 
 /// Where news arrive.
 pub(super) struct Hub {
@@ -13,6 +16,8 @@ pub(super) struct Hub {
     owner: String,
     /// Rings when there are new events.
     pub(super) events: Arc<Signal>,
+    /// The position that the last ring for events told of, 0 if none.
+    told: AtomicU64,
     /// Rings when a checkpoint moved.
     pub(super) checkpoints: Arc<Signal>,
     /// Rings when there is a message in the outbox.
@@ -26,6 +31,7 @@ impl Hub {
         Self {
             owner: format!("{:016x}", u64::from_be_bytes(owner)),
             events: Arc::default(),
+            told: AtomicU64::default(),
             checkpoints: Arc::default(),
             messages: Arc::default(),
             staged: Notify::new(),
@@ -37,18 +43,31 @@ impl Hub {
         format!("{what} {}", self.owner)
     }
 
-    /// Takes what a notification says.
+    /// Events up to `position` are committed.
+    pub(super) fn stored(&self, position: Option<Position>) {
+        let position = position.map_or(0, |position| position.0);
+        self.told.store(position, Ordering::Release);
+        self.events.ring();
+    }
+
+    /// How far the last ring for events told that the log reaches, if it told.
+    pub(super) fn told(&self) -> Option<Position> {
+        match self.told.load(Ordering::Acquire) {
+            0 => None,
+            position => Some(Position(position)),
+        }
+    }
+
+    /// Takes what a notification says: what it is about, who sent it, and the position.
     pub(super) fn hear(&self, notification: &Notification) {
-        let (what, from) = match notification.payload().split_once(' ') {
-            Some((what, from)) => (what, from),
-            None => (notification.payload(), ""),
-        };
-        if from == self.owner {
+        let mut words = notification.payload().split(' ');
+        let what = words.next().unwrap_or_default();
+        if words.next() == Some(&self.owner) {
             // We were there.
             return;
         }
         match what {
-            "events" => self.events.ring(),
+            "events" => self.stored(words.next().and_then(|p| p.parse().ok()).map(Position)),
             "checkpoints" => self.checkpoints.ring(),
             "messages" => self.messages.ring(),
             "staged" => self.staged.notify_one(),
@@ -58,7 +77,7 @@ impl Hub {
 
     /// Anything may have happened.
     pub(super) fn ring_all(&self) {
-        self.events.ring();
+        self.stored(None);
         self.checkpoints.ring();
         self.messages.ring();
         self.staged.notify_one();

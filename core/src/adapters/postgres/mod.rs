@@ -16,6 +16,7 @@ mod inbox_store;
 mod lease_store;
 mod migrate;
 mod names;
+mod numbers;
 mod one;
 mod outbox_store;
 mod page;

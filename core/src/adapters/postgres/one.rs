@@ -6,19 +6,12 @@ use super::{
     batch::number,
     connect::{Conn, Param},
     error::Failure,
+    numbers::Numbers,
     value::{Json, Moment, unsigned},
 };
 use crate::ports::{Append, Appended, NewEvent, Position};
 
-const WRITE: &str = "SELECT {schema}.write_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-
-/// What the writer knows of an event that it writes.
-pub(super) struct Numbers {
-    /// The number of the stream, if it is known.
-    pub(super) stream: Option<i64>,
-    /// The number of the type.
-    pub(super) type_id: i32,
-}
+const WRITE: &str = "SELECT {schema}.write_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// Has the server append `event`, the only one of `append`. Gives what was done and the stream's number; nothing if nothing was done,
 /// since there is more to it: then it takes a batch. `note` is told to all who listen.
@@ -29,15 +22,18 @@ pub(super) async fn write(
     numbers: &Numbers,
     note: Option<&str>,
 ) -> Result<Option<(Appended, i64)>, Failure> {
-    let known = numbers.stream.unwrap_or(0);
+    let generation = numbers.generation();
+    let known = numbers.stream(&append.stream).unwrap_or(0);
+    let type_id = numbers.type_id(&event.type_name).unwrap_or(0);
     let expected = number(append.expected);
     let version = i32::try_from(event.version).unwrap_or(i32::MAX);
-    let params: [Param<'_>; 10] = [
+    let params: [Param<'_>; 11] = [
+        (&generation, Type::INT8),
         (&&*append.stream, Type::TEXT),
         (&known, Type::INT8),
         (&expected, Type::INT8),
         (&event.id, Type::UUID),
-        (&numbers.type_id, Type::INT4),
+        (&type_id, Type::INT4),
         (&version, Type::INT4),
         (&Moment(event.occurred_at), Type::TIMESTAMPTZ),
         (&Json(&event.data), Type::JSONB),

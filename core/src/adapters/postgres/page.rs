@@ -21,10 +21,11 @@ pub(super) const MAX_EVENTS: usize = 10_000;
 /// The most bytes of payload that a page has; a single event may have more.
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The columns of an event, in the order in which a page takes them.
+/// The columns of an event, in the order in which a page takes them, and the generation of the tables.
 macro_rules! columns {
     () => {
-        "e.position, e.stream_id, e.type_id, e.revision, e.event_id, e.version, e.occurred_at, e.data, e.metadata"
+        "e.position, e.stream_id, e.type_id, e.revision, e.event_id, e.version, e.occurred_at, e.data, e.metadata, \
+         (SELECT {schema}.generation()) AS generation"
     };
 }
 pub(super) use columns;
@@ -43,6 +44,8 @@ struct Entry {
 pub(super) struct PageBuilder {
     entries: Vec<Entry>,
     payload: Vec<u8>,
+    /// That of the tables that the entries come from.
+    generation: i64,
 }
 
 impl PageBuilder {
@@ -89,6 +92,9 @@ impl PageBuilder {
         self.payload.extend_from_slice(metadata.0);
         let version: i32 = row.try_get(5)?;
         let occurred_at: Moment = row.try_get(6)?;
+        if self.entries.is_empty() {
+            self.generation = row.try_get(9)?;
+        }
         let event = RecordedEvent {
             id: row.try_get::<_, Uuid>(4)?,
             type_name: Arc::clone(nothing),
@@ -134,13 +140,17 @@ impl PageBuilder {
             return Ok(Vec::new());
         }
         let types = names
-            .types(conn, self.entries.iter().map(|e| e.type_id))
+            .types(
+                conn,
+                self.generation,
+                self.entries.iter().map(|e| e.type_id),
+            )
             .await?;
         let streams = match &stream {
             Some(_) => None,
             None => Some(
                 names
-                    .streams(conn, self.entries.iter().map(|e| e.stream))
+                    .streams(conn, self.generation, self.entries.iter().map(|e| e.stream))
                     .await?,
             ),
         };

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use futures_util::join;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -55,18 +54,25 @@ const ALL: &str = concat!(
     columns!(),
     " FROM {schema}.events e WHERE e.position > $1 ORDER BY e.position LIMIT $2"
 );
-const SOME: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM {schema}.events e WHERE e.position > $1 AND e.position <= $2 AND e.type_id <> ALL ($3) \
-     ORDER BY e.position LIMIT $4"
-);
-const SOME_STREAMS: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM {schema}.events e WHERE e.position > $1 AND e.position <= $2 AND e.type_id <> ALL ($3) \
-     AND EXISTS (SELECT FROM {schema}.streams s WHERE s.id = e.stream_id AND starts_with(s.name, $5) OFFSET 0) \
-     ORDER BY e.position LIMIT $4"
+
+/// The events wanted of a part of the log, and how far it reaches, of one moment: a row without an event if there are none. The rows come as
+/// the inner query orders them, since the outer one has a single row.
+macro_rules! of_log {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", h.head FROM (SELECT max(position) AS head FROM {schema}.events) h LEFT JOIN LATERAL ( \
+                 SELECT * FROM {schema}.events e WHERE e.position > $1 AND e.position <= $2 AND e.type_id <> ALL ($3)",
+            $condition,
+            " ORDER BY e.position LIMIT $4) e ON true"
+        )
+    };
+}
+
+const SOME: &str = of_log!("");
+const SOME_STREAMS: &str = of_log!(
+    " AND EXISTS (SELECT FROM {schema}.streams s WHERE s.id = e.stream_id AND starts_with(s.name, $5) OFFSET 0)"
 );
 const HEAD: &str = "SELECT max(position) FROM {schema}.events";
 const FIND: &str = "SELECT s.name, e.revision, e.position FROM {schema}.events e \
@@ -116,7 +122,7 @@ pub(super) async fn read_stream(
     let whole = page
         .fill_wanted(&conn, answer, limit, |row| {
             if found.is_none() {
-                found = Some((row.try_get(9)?, row.try_get(10)?));
+                found = Some((row.try_get(10)?, row.try_get(11)?));
             }
             Ok(row.try_get::<_, Option<i64>>(0)?.is_some())
         })
@@ -178,7 +184,7 @@ async fn read_some(
     options: &ReadAll,
     limit: usize,
 ) -> Result<Page, Failure> {
-    let types = core.names.types(&conn, std::iter::empty()).await?;
+    let (generation, types) = core.names.known_types(&conn).await?;
     // Types that are new since then come along and are passed over here.
     let unwanted: Vec<i32> = types
         .iter()
@@ -203,11 +209,24 @@ async fn read_some(
     } else {
         SOME
     };
-    // The end as it was before the reading: what is there until then was seen.
-    let (head, stream) = join!(head(&conn), conn.stream(sql, &params));
-    let (head, stream) = (head?, stream?);
+    let stream = conn.stream(sql, &params).await?;
     let mut page = PageBuilder::default();
-    let whole = page.fill(&conn, stream, rows).await?;
+    let mut head: Option<Option<i64>> = None;
+    let whole = page
+        .fill_wanted(&conn, stream, rows, |row| {
+            if head.is_none() {
+                let found: i64 = row.try_get(9)?;
+                if found != generation {
+                    // What is unwanted was told by other numbers.
+                    core.names.enter(found);
+                    return Err(Failure::Replaced);
+                }
+                head = Some(row.try_get(10)?);
+            }
+            Ok(row.try_get::<_, Option<i64>>(0)?.is_some())
+        })
+        .await?;
+    let head = head.flatten().map(|head| Position(unsigned(head)));
     core.sizes.learn(&page);
     let last = page.last_position();
     let mut events = page.finish(&conn, &core.names, None).await?;

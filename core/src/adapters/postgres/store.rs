@@ -38,7 +38,7 @@ use crate::{
         signal::Rung,
     },
     clock::Clock,
-    ports::StoreError,
+    ports::{Position, StoreError},
 };
 
 /// A store in one schema of a PostgreSQL database; it implements every store port. Clones share it.
@@ -187,6 +187,11 @@ impl PostgresStore {
         events.after(events.count())
     }
 
+    /// How far the last of them told that the log reaches.
+    pub(super) fn told(&self) -> Option<Position> {
+        self.0.core.hub.told()
+    }
+
     /// The same for checkpoints.
     pub(super) fn moved(&self) -> Rung {
         let checkpoints = &self.0.core.hub.checkpoints;
@@ -248,7 +253,7 @@ impl PostgresStore {
         });
         // An error means that somebody else closed it before.
         let _ = closed.await;
-        handle.core.hub.events.ring();
+        handle.core.hub.stored(None);
         handle.core.hub.checkpoints.ring();
         handle.core.hub.messages.ring();
         handle.end.lock().take();

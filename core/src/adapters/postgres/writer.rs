@@ -1,28 +1,28 @@
 //! The one writer: a task that turns what is queued into transactions. Concurrent appends share one (group commit).
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{error::SqlState, types::Type};
 
 use super::{
-    batch::{Batch, Manner, number},
+    batch::{Batch, Besides, Manner, number},
     config::Pooler,
     connect::Conn,
     error::Failure,
-    one::{self, Numbers},
+    numbers::Numbers,
+    one,
     pool::connect_patiently,
     queue::{Deletion, OneAppend, Work},
     store::Core,
-    value::Json,
+    value::{Json, unsigned},
 };
 use crate::{
     adapters::shared::reply::Wakers,
-    ports::{Append, Appended, DeleteMode, NewEvent, StoreError},
+    ports::{Append, Appended, DeleteMode, NewEvent, Position, StoreError},
 };
 
-const TYPE_IDS: &str = "SELECT {schema}.type_ids($1)";
 const DELETE: &str = "SELECT {schema}.delete_stream($1, $2, $3)";
 const NOTIFY: &str = "SELECT pg_notify('{schema}', $1)";
 const LOOK: &str = "SELECT (SELECT max(position) FROM {schema}.events), EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL)";
@@ -34,20 +34,15 @@ const QUIET: Duration = Duration::from_millis(2);
 /// How often a transaction is tried that loses races.
 const TRIES: u32 = 5;
 
-/// Types and streams whose numbers are remembered.
-const MAX_TYPES: usize = 10_000;
-const MAX_STREAMS: usize = 10_000;
-
 /// What the writer's task works with.
 pub(super) struct Writer {
     core: Arc<Core>,
     conn: Option<Conn>,
-    types: HashMap<Arc<str>, i32>,
-    streams: HashMap<Arc<str>, i64>,
+    numbers: Numbers,
     /// When others were told last.
     told: Option<Instant>,
-    /// Whether there is something that they have not been told.
-    owed: bool,
+    /// The position that they have not been told of.
+    owed: Option<Position>,
     /// Whether users' transactions have left something that waits to be recorded.
     staged: bool,
     /// The last position that was seen, and when to look again.
@@ -61,10 +56,9 @@ impl Writer {
             look: Instant::now() + core.connector.config.poll_interval,
             core,
             conn: Some(conn),
-            types: HashMap::new(),
-            streams: HashMap::new(),
+            numbers: Numbers::default(),
             told: None,
-            owed: false,
+            owed: None,
             // Somebody may have left something before we came.
             staged: true,
             head: None,
@@ -77,6 +71,10 @@ impl Writer {
         while !core.queue.is_over() {
             if let Some(work) = core.queue.take() {
                 self.serve(work).await;
+                // Whoever always has something to write looks around all the same.
+                if self.conn.is_some() && Instant::now() >= self.look {
+                    self.tick().await;
+                }
                 continue;
             }
             if self.staged {
@@ -84,7 +82,7 @@ impl Writer {
                 continue;
             }
             let wake = match self.told {
-                Some(told) if self.owed => self.look.min(told + QUIET),
+                Some(told) if self.owed.is_some() => self.look.min(told + QUIET),
                 _ => self.look,
             };
             let (filled, staged) = (pin!(core.queue.filled()), pin!(core.hub.staged.notified()));
@@ -94,9 +92,7 @@ impl Writer {
                 Either::Right(_) => self.tick().await,
             }
         }
-        if self.owed {
-            self.tell().await;
-        }
+        self.tell().await;
         core.queue.end();
     }
 
@@ -125,12 +121,6 @@ impl Writer {
                 all.iter().map(|_| Err(error.clone())).collect()
             }
         };
-        if results
-            .iter()
-            .any(|r| r.as_ref().is_ok_and(|a| !a.repeated))
-        {
-            self.core.hub.events.ring();
-        }
         let waiting = Arc::new(Wakers::default());
         for (one, result) in appends.into_iter().zip(results) {
             one.answer.give_with(result, &waiting, Box::new(one.append));
@@ -155,13 +145,7 @@ impl Writer {
             careful: false,
         };
         match self.write(&all, manner).await {
-            Ok(results) => {
-                let done: Result<Vec<_>, _> = results.into_iter().collect();
-                if done.is_ok() {
-                    self.core.hub.events.ring();
-                }
-                done
-            }
+            Ok(results) => results.into_iter().collect(),
             Err(failure) if failure.is_about_data() => {
                 let events: Vec<_> = appends.iter().flat_map(|a| &a.events).cloned().collect();
                 Err(self.unsupported(&events, failure).await)
@@ -207,74 +191,62 @@ impl Writer {
         manner: Manner,
     ) -> Result<Vec<Result<Appended, StoreError>>, Failure> {
         let conn = self.conn().await?;
-        self.know_types(&conn, appends).await?;
+        self.numbers.learn(&conn, appends).await?;
         let now = Instant::now();
         let tell = self.told.is_none_or(|told| now >= told + QUIET);
         let note = tell.then(|| self.core.hub.note("events"));
+        let when = tell.then_some(now);
         if let [append] = appends
             && let [event] = &*append.events
             && !manner.careful
         {
-            let numbers = Numbers {
-                stream: self.streams.get(&*append.stream).copied(),
-                type_id: self.types.get(&event.type_name).copied().unwrap_or(0),
-            };
-            let done = one::write(&conn, append, event, &numbers, note.as_deref()).await?;
+            let done = one::write(&conn, append, event, &self.numbers, note.as_deref()).await?;
             if let Some((appended, stream)) = done {
-                self.has_told(tell.then_some(now));
-                if numbers.stream.is_none() {
-                    self.remember([(append.stream.shared(), stream)]);
+                self.stored(appended.position, when);
+                if self.numbers.stream(&append.stream).is_none() {
+                    self.numbers
+                        .learn_streams([(append.stream.shared(), stream)]);
                 }
                 return Ok(vec![Ok(appended)]);
             }
         }
-        let batch = Batch::new(
-            appends.iter().copied(),
-            |name| self.types.get(name).copied(),
-            |name| self.streams.get(name).copied(),
-        );
+        let batch = Batch::new(appends.iter().copied(), &self.numbers);
         let row = batch.write(&conn, manner, note.as_deref()).await?;
-        self.has_told(tell.then_some(now));
-        self.remember(batch.learned(&row)?);
-        let written = batch.read(&row, appends.iter().copied())?;
-        self.staged |= written.staged;
+        let besides = Besides::read(&row)?;
+        self.note(&besides, when);
+        let written = batch.read(&row, &besides, appends.iter().copied())?;
+        self.numbers.learn_streams(written.streams);
         Ok(written.results)
     }
 
-    /// What was written at `at` was told to others; without it they are yet to be told.
-    fn has_told(&mut self, at: Option<Instant>) {
-        self.owed = at.is_none();
-        self.told = at.or(self.told);
+    /// Takes to heart what a call did besides its appends; others were told `when` it was done.
+    fn note(&mut self, besides: &Besides, when: Option<Instant>) {
+        if besides
+            .generation
+            .is_some_and(|g| g != self.numbers.generation())
+        {
+            tracing::debug!("the tables are others than before: numbers are learned anew");
+            self.numbers = Numbers::default();
+        }
+        if besides.refusals > 0 {
+            tracing::warn!(
+                calls = besides.refusals,
+                "what users' transactions appended was refused; the table staging says why"
+            );
+        }
+        self.staged |= besides.staged;
+        if besides.last.is_some() {
+            self.stored(besides.last, when);
+        }
     }
 
-    fn remember(&mut self, streams: impl IntoIterator<Item = (Arc<str>, i64)>) {
-        if self.streams.len() > MAX_STREAMS {
-            self.streams.clear();
+    /// Events up to `last` are committed; others were told `when` that was, or are to be told yet.
+    fn stored(&mut self, last: Option<Position>, when: Option<Instant>) {
+        match when {
+            Some(_) => (self.told, self.owed) = (when, None),
+            None => self.owed = last,
         }
-        self.streams.extend(streams);
-    }
-
-    /// Learns the numbers of types that are new here.
-    async fn know_types(&mut self, conn: &Conn, appends: &[&Append]) -> Result<(), Failure> {
-        let mut new: Vec<&Arc<str>> = Vec::new();
-        for event in appends.iter().flat_map(|append| &append.events) {
-            if !self.types.contains_key(&event.type_name) && !new.contains(&&event.type_name) {
-                new.push(&event.type_name);
-            }
-        }
-        if new.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<&str> = new.iter().map(|name| &***name).collect();
-        let row = conn
-            .query_one(TYPE_IDS, &[(&names, Type::TEXT_ARRAY)])
-            .await?;
-        let ids: Vec<i32> = row.try_get(0)?;
-        if self.types.len() > MAX_TYPES {
-            self.types.clear();
-        }
-        self.types.extend(new.into_iter().cloned().zip(ids));
-        Ok(())
+        self.core.hub.stored(last);
     }
 
     async fn delete(&mut self, deletion: &Deletion) -> Result<bool, StoreError> {
@@ -282,23 +254,28 @@ impl Writer {
             DeleteMode::Soft => "soft",
             DeleteMode::Hard => "hard",
         };
-        let conn = self.conn().await.map_err(|failure| self.error(failure))?;
         let params = [
             (&&*deletion.stream as _, Type::TEXT),
             (&number(deletion.expected) as _, Type::INT8),
             (&mode as _, Type::TEXT),
         ];
-        let row = conn.write(DELETE, &params).await;
-        let said = row.and_then(|row| {
-            let said: Json<'_> = row.try_get(0)?;
-            Ok(serde_json::from_slice::<serde_json::Value>(said.0).unwrap_or_default())
-        });
-        let said = said.map_err(|failure| {
-            if failure.lost_the_connection() {
-                self.conn = None;
+        let mut races = 1;
+        let row = loop {
+            let conn = self.conn().await.map_err(|failure| self.error(failure))?;
+            match conn.write(DELETE, &params).await {
+                Err(failure) if failure.lost_a_race() && races < TRIES => races += 1,
+                Err(failure) => {
+                    if failure.lost_the_connection() {
+                        self.conn = None;
+                    }
+                    return Err(self.error(failure));
+                }
+                Ok(row) => break row,
             }
-            self.error(failure)
-        })?;
+        };
+        let said: Result<Json<'_>, _> = row.try_get(0);
+        let said = said.map_err(|error| self.error(error.into()))?;
+        let said: serde_json::Value = serde_json::from_slice(said.0).unwrap_or_default();
         match said.get("deleted").and_then(serde_json::Value::as_bool) {
             Some(deleted) => Ok(deleted),
             None => Err(StoreError::RevisionConflict {
@@ -346,24 +323,19 @@ impl Writer {
     async fn record_staged(&mut self) {
         self.staged = false;
         let done = self.write_once(&[], Manner::default()).await;
-        match done {
-            Ok(_) => self.core.hub.events.ring(),
-            Err(failure) => {
-                if failure.lost_the_connection() {
-                    self.conn = None;
-                }
-                let error = self.error(failure);
-                tracing::warn!(%error, "what users' transactions appended was not recorded yet");
+        if let Err(failure) = done {
+            if failure.lost_the_connection() {
+                self.conn = None;
             }
+            let error = self.error(failure);
+            tracing::warn!(%error, "what users' transactions appended was not recorded yet");
         }
     }
 
     /// Does what its time has come for: telling others, and looking whether there are news that nobody told.
     async fn tick(&mut self) {
         let now = Instant::now();
-        if self.owed {
-            self.tell().await;
-        }
+        self.tell().await;
         if now < self.look {
             return;
         }
@@ -392,16 +364,21 @@ impl Writer {
         self.staged |= row.try_get::<_, bool>(1)?;
         if head != self.head {
             self.head = head;
-            self.core.hub.events.ring();
+            self.core
+                .hub
+                .stored(head.map(|head| Position(unsigned(head))));
         }
         self.core.hub.checkpoints.ring();
         self.core.hub.messages.ring();
         Ok(())
     }
 
+    /// Tells others what they have not been told.
     async fn tell(&mut self) {
-        let note = self.core.hub.note("events");
-        self.owed = false;
+        let Some(last) = self.owed.take() else {
+            return;
+        };
+        let note = format!("{} {last}", self.core.hub.note("events"));
         self.told = Some(Instant::now());
         let Some(conn) = self.conn.clone() else {
             return;
@@ -428,9 +405,6 @@ impl Writer {
     /// Works with `conn` from now on.
     async fn begin(&mut self, conn: Conn) -> Result<Conn, Failure> {
         listen(&self.core, &conn).await?;
-        // It may be another server, or this one restored.
-        self.types.clear();
-        self.core.names.forget();
         self.core.hub.ring_all();
         self.conn = Some(conn.clone());
         Ok(conn)

@@ -51,8 +51,8 @@ CREATE TABLE {schema}.deleting (
 
 -- What users' own transactions append: it has no revisions and positions until it is committed.
 CREATE TABLE {schema}.staging (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    batch       bigint NOT NULL, -- the same for the rows of one call, greater than that of any earlier call of the transaction
+    batch       bigint, -- the same for the rows of one call, greater than that of any earlier call of the transaction
+    place       integer, -- in the call, from 1
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
     stream      text NOT NULL,
     expected    bigint NOT NULL, -- a revision, -1 no stream, -2 a stream, -4 anything
@@ -63,10 +63,12 @@ CREATE TABLE {schema}.staging (
     data        jsonb NOT NULL,
     metadata    json NOT NULL,
     staged_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    refused     text -- why it was not recorded; such a row stays for people to look at
+    refused     text, -- why it was not recorded; such a row stays for people to look at
+    PRIMARY KEY (batch, place)
 );
 
-CREATE INDEX staging_waiting ON {schema}.staging (batch, id) WHERE refused IS NULL;
+CREATE SEQUENCE {schema}.batches;
+CREATE INDEX staging_waiting ON {schema}.staging (batch) WHERE refused IS NULL;
 
 CREATE TABLE {schema}.snapshots (
     stream         text NOT NULL,
@@ -173,6 +175,23 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON {schema}.events
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
 CREATE TRIGGER no_delete BEFORE DELETE ON {schema}.events
     FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_delete();
+
+-- Nor do the names that stand behind their numbers.
+CREATE TRIGGER no_update BEFORE UPDATE OF id, name ON {schema}.streams
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
+CREATE TRIGGER no_delete BEFORE DELETE OR TRUNCATE ON {schema}.streams
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
+CREATE TRIGGER no_update BEFORE UPDATE ON {schema}.types
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
+CREATE TRIGGER no_delete BEFORE DELETE OR TRUNCATE ON {schema}.types
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
+
+-- What the numbers of streams and types are good for. It is another one when the tables were made anew or restored, on this server or
+-- another: then whatever was remembered of them is forgotten.
+CREATE FUNCTION {schema}.generation() RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT hash_record_extended(ROW(pg_postmaster_start_time(),
+        pg_relation_filenode('{schema}.streams'), pg_relation_filenode('{schema}.types')), 0)
+$$;
 
 -- The log as people read it.
 CREATE VIEW {schema}.log AS

@@ -22,19 +22,46 @@ BEGIN
     RETURN ids;
 END $$;
 
--- The number of a type; a new one is added.
+-- The numbers of types; those that are new get one.
 CREATE FUNCTION {schema}.type_ids(names text[]) RETURNS integer[]
 LANGUAGE plpgsql AS $$
 DECLARE
     ids integer[];
 BEGIN
+    -- In one order everywhere: two that add the same names would wait for each other.
     INSERT INTO {schema}.types (name)
     SELECT n.name FROM unnest(names) AS n(name)
     WHERE NOT EXISTS (SELECT FROM {schema}.types t WHERE t.name = n.name)
+    ORDER BY n.name COLLATE "C"
     ON CONFLICT DO NOTHING;
     SELECT array_agg(t.id) INTO ids
     FROM unnest(names) AS n(name) JOIN LATERAL (SELECT id FROM {schema}.types t WHERE t.name = n.name LIMIT 1) t ON true;
     RETURN ids;
+END $$;
+
+-- The first of `n` positions. The lock is held.
+CREATE FUNCTION {schema}.take_positions(n bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    base bigint := nextval('{schema}.positions');
+BEGIN
+    IF n > 1 THEN
+        PERFORM setval('{schema}.positions', base + n - 1);
+    END IF;
+    RETURN base;
+END $$;
+
+-- Moves the sequence of positions behind all that there are, where a restore has left it out: whoever meets a new generation does it.
+CREATE FUNCTION {schema}.mend_positions() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    last bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+    SELECT e.position INTO last FROM {schema}.events e ORDER BY e.position DESC LIMIT 1;
+    IF last > (SELECT p.last_value FROM {schema}.positions p) THEN
+        PERFORM setval('{schema}.positions', last);
+    END IF;
 END $$;
 
 -- Appends one batch as it comes in its turn, and says what became of it: an object with `revision` and `position` (and `repeated`), or
@@ -76,10 +103,7 @@ BEGIN
     IF sid IS NULL THEN
         sid := ({schema}.stream_ids(ARRAY[p_stream]))[1];
     END IF;
-    base := nextval('{schema}.positions');
-    IF n > 1 THEN
-        PERFORM setval('{schema}.positions', base + n - 1);
-    END IF;
+    base := {schema}.take_positions(n);
     INSERT INTO {schema}.events
         (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
     SELECT base + e.ord - 1, sid, last + e.ord, e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
@@ -88,33 +112,36 @@ BEGIN
     RETURN jsonb_build_object('revision', last + n, 'position', base + n - 1);
 END $$;
 
--- Records what users' transactions have staged: up to `p_limit` batches of those that are committed, or without a limit all of the
--- current transaction. The lock is held. Returns how many batches were recorded and whether more wait.
+-- Records what users' transactions have staged: of those that are committed as much as one call should take, or with `p_own` all of the
+-- current transaction. The lock is held. Returns how many calls of `append` were recorded and how many refused, whether more wait, and the
+-- last position.
 --
--- A committed batch expects nothing. What is refused all the same (an id that is stored by now) stays with the reason, and is in
+-- What is committed expects nothing. What is refused all the same (an id that is stored by now) stays with the reason, and is in
 -- nobody's way; in the current transaction it is an error.
-CREATE FUNCTION {schema}.record_staged(p_limit integer, OUT recorded integer, OUT more boolean)
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.record_staged(
+    p_own boolean, OUT recorded integer, OUT refusals integer, OUT more boolean, OUT "position" bigint
+) LANGUAGE plpgsql AS $$
 DECLARE
     one record;
     done jsonb;
+    at bigint := 0;
+    events bigint := 0;
 BEGIN
     recorded := 0;
-    more := false;
-    FOR one IN
-        SELECT s.batch, max(s.stream) AS stream, max(s.expected) AS expected,
-               array_agg(s.event_id ORDER BY s.id) AS ids, array_agg(s.type ORDER BY s.id) AS types,
-               array_agg(s.version ORDER BY s.id) AS versions, array_agg(s.occurred_at ORDER BY s.id) AS times,
-               array_agg(s.data ORDER BY s.id) AS data, array_agg(s.metadata ORDER BY s.id) AS metadata
-        FROM {schema}.staging s
-        WHERE s.refused IS NULL AND (p_limit IS NOT NULL OR s.transaction = pg_current_xact_id()) AND s.batch IN (
-            SELECT DISTINCT w.batch FROM {schema}.staging w
-            WHERE w.refused IS NULL AND (p_limit IS NOT NULL OR w.transaction = pg_current_xact_id())
-            ORDER BY w.batch LIMIT p_limit
-        )
-        GROUP BY s.batch ORDER BY s.batch
+    refusals := 0;
     LOOP
-        IF p_limit IS NULL THEN
+        SELECT s.batch INTO at FROM {schema}.staging s
+        WHERE s.refused IS NULL AND s.batch > at AND (NOT p_own OR s.transaction = pg_current_xact_id())
+        ORDER BY s.batch LIMIT 1;
+        more := FOUND;
+        EXIT WHEN NOT more OR NOT p_own AND (events >= 5000 OR recorded + refusals >= 100);
+        SELECT max(s.stream) AS stream, max(s.expected) AS expected,
+               array_agg(s.event_id ORDER BY s.place) AS ids, array_agg(s.type ORDER BY s.place) AS types,
+               array_agg(s.version ORDER BY s.place) AS versions, array_agg(s.occurred_at ORDER BY s.place) AS times,
+               array_agg(s.data ORDER BY s.place) AS data, array_agg(s.metadata ORDER BY s.place) AS metadata
+        INTO one FROM {schema}.staging s WHERE s.batch = at AND s.refused IS NULL;
+        events := events + cardinality(one.ids);
+        IF p_own THEN
             done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids_of(one.types), one.versions,
                 one.times, one.data, one.metadata);
             IF NOT done ? 'revision' THEN
@@ -129,13 +156,14 @@ BEGIN
             END;
         END IF;
         IF done ? 'revision' THEN
-            DELETE FROM {schema}.staging WHERE batch = one.batch AND refused IS NULL;
+            DELETE FROM {schema}.staging s WHERE s.batch = at AND s.refused IS NULL;
             recorded := recorded + 1;
+            position := greatest(position, (done ->> 'position')::bigint);
         ELSE
-            UPDATE {schema}.staging SET refused = done::text WHERE batch = one.batch AND refused IS NULL;
+            UPDATE {schema}.staging s SET refused = done::text WHERE s.batch = at AND s.refused IS NULL;
+            refusals := refusals + 1;
         END IF;
     END LOOP;
-    more := p_limit IS NOT NULL AND EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
 END $$;
 
 -- The numbers of types, one for each name, which may be repeated.
@@ -171,16 +199,23 @@ END $$;
 -- append the place of its stream there, what it expects, the events before it of the same stream in this call, and its own; for each event
 -- the place of its append, and its place in there.
 --
+-- `p_generation` is that of the tables where `p_known` and `p_types` were learned. If they have another one, nothing is appended: the caller
+-- sees that by `generation`, forgets them and comes again.
+--
 -- If nothing stands against it, `base` is the first position, `heads` the last revisions of the streams before the call and `ids` their
--- numbers, which never change. Otherwise
--- `results` says for each append what became of it, as append_one does. With `p_careful` each append is looked at for itself, as after
--- a violated constraint; with `p_atomic` none is done if one is refused. `p_note` is told to all who listen.
+-- numbers. Otherwise `results` says for each append what became of it, as append_one does. With `p_careful` each append is looked at for
+-- itself, as after a violated constraint; with `p_atomic` none is done if one is refused.
+--
+-- What users' transactions have left is recorded before. `staged` says whether there is more of it, `refusals` how much was refused.
+-- `last` is the last position that was given; `p_note` is told with it to all who listen.
 CREATE FUNCTION {schema}.write_batch(
+    p_generation bigint,
     p_streams text[], p_known bigint[], p_places integer[], p_expected bigint[], p_before integer[], p_counts integer[],
     p_appends integer[], p_offsets integer[],
     p_ids uuid[], p_types integer[], p_versions integer[], p_times timestamptz[], p_data jsonb[], p_metadata json[],
     p_careful boolean, p_atomic boolean, p_note text,
-    OUT base bigint, OUT heads bigint[], OUT results jsonb[], OUT staged boolean, OUT ids bigint[]
+    OUT generation bigint, OUT base bigint, OUT heads bigint[], OUT ids bigint[], OUT results jsonb[],
+    OUT staged boolean, OUT refusals integer, OUT last bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     sids bigint[];
@@ -190,7 +225,8 @@ DECLARE
     one jsonb;
     upto integer;
     first integer := 1;
-    last integer;
+    through integer;
+    recorded bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -199,22 +235,27 @@ BEGIN
     END IF;
     staged := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
     IF staged THEN
-        SELECT s.more INTO staged FROM {schema}.record_staged(100) s;
-        p_note := 'events';
+        SELECT s.more, s.refusals, s.position INTO staged, refusals, last FROM {schema}.record_staged(false) s;
+        IF p_note IS NOT NULL AND last IS NOT NULL THEN
+            PERFORM pg_notify('{schema}', p_note || ' ' || last);
+        END IF;
     END IF;
-    IF p_note IS NOT NULL THEN
-        PERFORM pg_notify('{schema}', p_note);
-    END IF;
-    IF n = 0 AND cardinality(p_counts) = 0 THEN
+    IF cardinality(p_counts) = 0 THEN
         RETURN;
     END IF;
 
-    SELECT array_agg(coalesce(s.id, nullif(n.known, 0))), array_agg(coalesce(h.revision, -1)) INTO sids, heads
+    -- From here on the tables are locked against being made anew.
+    SELECT array_agg(coalesce(s.id, nullif(n.known, 0))), array_agg(coalesce(h.revision, -1)), {schema}.generation()
+    INTO sids, heads, generation
     FROM unnest(p_streams, p_known) AS n(name, known)
     LEFT JOIN LATERAL (SELECT s.id FROM {schema}.streams s WHERE n.known = 0 AND s.name = n.name LIMIT 1) s ON true
     LEFT JOIN LATERAL (
         SELECT e.revision FROM {schema}.events e WHERE e.stream_id = coalesce(s.id, nullif(n.known, 0)) ORDER BY e.revision DESC LIMIT 1
     ) h ON true;
+    IF generation IS DISTINCT FROM p_generation THEN
+        heads := NULL;
+        RETURN;
+    END IF;
 
     IF p_careful THEN
         dirty := array_fill(true, ARRAY[cardinality(p_streams)]);
@@ -249,41 +290,48 @@ BEGIN
         FROM unnest(p_appends, p_offsets, p_ids, p_types, p_versions, p_times, p_data, p_metadata)
             WITH ORDINALITY AS e(append, place, id, type_id, version, occurred_at, data, metadata, ord);
         ids := sids;
+        last := base + n - 1;
+        IF p_note IS NOT NULL THEN
+            PERFORM pg_notify('{schema}', p_note || ' ' || last);
+        END IF;
         RETURN;
     END IF;
 
     -- In their order: those of streams that stand against something one by one, and what is between them at once.
+    recorded := last;
     BEGIN
         WHILE at <= cardinality(p_counts) LOOP
             IF dirty[p_places[at]] OR p_counts[at] = 0 THEN
-                last := first + p_counts[at] - 1;
-                one := {schema}.append_one(p_streams[p_places[at]], p_expected[at], p_ids[first:last], p_types[first:last],
-                    p_versions[first:last], p_times[first:last], p_data[first:last], p_metadata[first:last]);
+                through := first + p_counts[at] - 1;
+                one := {schema}.append_one(p_streams[p_places[at]], p_expected[at], p_ids[first:through], p_types[first:through],
+                    p_versions[first:through], p_times[first:through], p_data[first:through], p_metadata[first:through]);
                 IF p_atomic AND NOT one ? 'revision' THEN
                     RAISE EXCEPTION 'refused' USING ERRCODE = 'ORK00';
                 END IF;
                 results := results || one;
+                IF NOT one ? 'repeated' THEN
+                    last := greatest(last, (one ->> 'position')::bigint);
+                END IF;
                 at := at + 1;
-                first := last + 1;
+                first := through + 1;
                 CONTINUE;
             END IF;
             upto := at;
-            last := first + p_counts[at] - 1;
+            through := first + p_counts[at] - 1;
             WHILE upto < cardinality(p_counts) AND NOT dirty[p_places[upto + 1]] AND p_counts[upto + 1] > 0 LOOP
                 upto := upto + 1;
-                last := last + p_counts[upto];
+                through := through + p_counts[upto];
             END LOOP;
             IF array_position(sids, NULL) IS NOT NULL THEN
                 sids := {schema}.stream_ids(p_streams);
             END IF;
-            base := nextval('{schema}.positions');
-            PERFORM setval('{schema}.positions', base + last - first);
+            base := {schema}.take_positions(through - first + 1);
             INSERT INTO {schema}.events
                 (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
             SELECT base + e.ord - 1, sids[p_places[e.append]], heads[p_places[e.append]] + p_before[e.append] + e.place + 1,
                    e.id, e.occurred_at, e.type_id, e.version, e.data, e.metadata
-            FROM unnest(p_appends[first:last], p_offsets[first:last], p_ids[first:last], p_types[first:last],
-                    p_versions[first:last], p_times[first:last], p_data[first:last], p_metadata[first:last])
+            FROM unnest(p_appends[first:through], p_offsets[first:through], p_ids[first:through], p_types[first:through],
+                    p_versions[first:through], p_times[first:through], p_data[first:through], p_metadata[first:through])
                 WITH ORDINALITY AS e(append, place, id, type_id, version, occurred_at, data, metadata, ord);
             SELECT results || array_agg(jsonb_build_object(
                 'revision', heads[a.place] + a.before + a.count,
@@ -294,10 +342,15 @@ BEGIN
                 FROM unnest(p_places[at:upto], p_before[at:upto], p_counts[at:upto])
                     WITH ORDINALITY AS a(place, before, count, ord)
             ) a;
+            last := base + through - first;
             at := upto + 1;
-            first := last + 1;
+            first := through + 1;
         END LOOP;
+        IF p_note IS NOT NULL AND last > coalesce(recorded, 0) THEN
+            PERFORM pg_notify('{schema}', p_note || ' ' || last);
+        END IF;
     EXCEPTION WHEN SQLSTATE 'ORK00' THEN
+        last := recorded;
         results := array_fill('null'::jsonb, ARRAY[at - 1]) || one;
     END;
     base := NULL;
@@ -306,9 +359,9 @@ END $$;
 
 -- Appends one event alone, as fast as it goes: `p_known` is the number of its stream, 0 if it is not known. Returns its position, its
 -- revision and the stream's number, or nothing if there is more to do than that (the expectation does not hold, users' transactions have
--- left something): then nothing is done, and it is write_batch that has the answer. An id that is stored violates its constraint.
+-- left something, the tables are of another generation): then nothing is done, and it is write_batch that has the answer. An id that is stored violates its constraint.
 CREATE FUNCTION {schema}.write_one(
-    p_stream text, p_known bigint, p_expected bigint, p_id uuid, p_type integer, p_version integer, p_time timestamptz,
+    p_generation bigint, p_stream text, p_known bigint, p_expected bigint, p_id uuid, p_type integer, p_version integer, p_time timestamptz,
     p_data jsonb, p_metadata json, p_note text
 ) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
@@ -329,6 +382,10 @@ BEGIN
         WHEN EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL) THEN NULL
         ELSE coalesce((SELECT e.revision FROM {schema}.events e WHERE e.stream_id = sid ORDER BY e.revision DESC LIMIT 1), -1)
     END;
+    -- Now that the tables are locked against being made anew.
+    IF p_generation <> {schema}.generation() THEN
+        RETURN NULL;
+    END IF;
     IF last IS NULL OR NOT (CASE p_expected WHEN -4 THEN true WHEN -1 THEN last = -1 WHEN -2 THEN last >= 0 ELSE last = p_expected END) THEN
         RETURN NULL;
     END IF;
@@ -339,7 +396,7 @@ BEGIN
     INSERT INTO {schema}.events (position, stream_id, revision, event_id, occurred_at, type_id, version, data, metadata)
     VALUES (base, sid, last + 1, p_id, p_time, p_type, p_version, p_data, p_metadata);
     IF p_note IS NOT NULL THEN
-        PERFORM pg_notify('{schema}', p_note);
+        PERFORM pg_notify('{schema}', p_note || ' ' || base);
     END IF;
     RETURN ARRAY[base, last + 1, sid];
 END $$;
@@ -397,6 +454,41 @@ LANGUAGE sql VOLATILE AS $$
         ), 'hex')::uuid
 $$;
 
+-- Fails where the name of a stream is not one that every process takes.
+CREATE FUNCTION {schema}.check_stream(p_stream text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- Spelled out, as classes of characters depend on the database's locale.
+    IF p_stream IS NULL OR p_stream = '' OR left(p_stream, 1) = '$' OR length(p_stream) > 1000
+        OR p_stream ~ '[\u0001-\u001f\u007f-\u009f]'
+        OR p_stream ~ '^[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+        OR p_stream ~ '[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$' THEN
+        RAISE EXCEPTION 'stream name %: expected 1 to 1000 characters, none of control, no white space at either end, no $ in front',
+            left(p_stream, 100)
+            USING ERRCODE = 'ORK04', DETAIL = jsonb_build_object('stream', left(p_stream, 100))::text;
+    END IF;
+END $$;
+
+-- What is wrong with an event that is to be appended, beginning with the place of it in there; null if nothing is. Whether a time is one
+-- is only seen when it is read.
+CREATE FUNCTION {schema}.fault(event jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN jsonb_typeof(event) <> 'object' THEN ': expected an object'
+        WHEN EXISTS (SELECT FROM jsonb_object_keys(event) AS k WHERE k NOT IN ('id', 'type', 'version', 'data', 'metadata', 'occurred_at'))
+            THEN ': expected id, type, version, data, metadata and occurred_at only'
+        WHEN jsonb_typeof(event -> 'type') IS DISTINCT FROM 'string' OR length(event ->> 'type') > 255
+            OR event ->> 'type' !~ '^[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*$'
+            THEN '.type: expected a type name: dotted segments of letters, digits and _, a letter in front of each'
+        WHEN jsonb_typeof(event -> 'data') IS DISTINCT FROM 'object' THEN '.data: expected an object'
+        WHEN jsonb_typeof(coalesce(event -> 'metadata', '{}')) <> 'object' THEN '.metadata: expected an object'
+        WHEN coalesce(event ->> 'version', '1') !~ '^[1-9][0-9]{0,8}$' THEN '.version: expected a number from 1 on'
+        WHEN event ->> 'id' !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN '.id: expected a UUID'
+        WHEN event ->> 'occurred_at' !~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d([.]\d+)?([Zz]|[+-]\d\d:\d\d)$'
+            THEN '.occurred_at: expected a time with its offset, 2026-11-22T09:30:00Z'
+    END
+$$;
+
 -- For users: appends to a stream in the caller's own transaction. The events are recorded when it commits, and gone when it rolls back;
 -- until then it holds nothing that others wait for. Returns the ids.
 --
@@ -405,21 +497,15 @@ $$;
 -- commit, by whichever process of the app is alive. Otherwise they get it in the commit, which fails (SQLSTATE ORK01) if the stream is
 -- not as expected by then.
 CREATE FUNCTION {schema}.append(stream text, events jsonb, expected text DEFAULT 'any') RETURNS uuid[]
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     wanted bigint;
-    event jsonb;
-    at integer := 0;
-    place text;
-    ids uuid[] := '{}';
-    id uuid;
-    batch bigint := nextval(pg_get_serial_sequence('{schema}.staging', 'id'));
+    wrong record;
+    call bigint := nextval('{schema}.batches');
+    ids uuid[];
     taken record;
 BEGIN
-    IF stream IS NULL OR stream = '' OR left(stream, 1) = '$' OR length(stream) > 1000 OR stream ~ '[[:cntrl:]]' OR stream ~ '^\s|\s$' THEN
-        RAISE EXCEPTION 'stream name %: expected 1 to 1000 characters, none of control, no white space at either end, no $ in front', left(stream, 100)
-            USING ERRCODE = 'ORK04', DETAIL = jsonb_build_object('stream', left(stream, 100))::text;
-    END IF;
+    PERFORM {schema}.check_stream(stream);
     wanted := CASE expected WHEN 'any' THEN -4 WHEN 'no_stream' THEN -1 WHEN 'stream_exists' THEN -2 END;
     IF wanted IS NULL THEN
         IF expected IS NULL OR expected !~ '^[0-9]{1,18}$' THEN
@@ -430,43 +516,47 @@ BEGIN
     IF jsonb_typeof(events) IS DISTINCT FROM 'array' OR jsonb_array_length(events) NOT BETWEEN 1 AND 10000 THEN
         PERFORM {schema}.refuse_argument('events', 'expected an array of 1 to 10000 objects');
     END IF;
-    FOR event IN SELECT e FROM jsonb_array_elements(events) AS e LOOP
-        place := format('events[%s]', at);
-        IF jsonb_typeof(event) <> 'object' THEN
-            PERFORM {schema}.refuse_argument(place, 'expected an object');
-        ELSIF EXISTS (SELECT FROM jsonb_object_keys(event) AS k WHERE k NOT IN ('id', 'type', 'version', 'data', 'metadata', 'occurred_at')) THEN
-            PERFORM {schema}.refuse_argument(place, 'expected id, type, version, data, metadata and occurred_at only');
-        ELSIF jsonb_typeof(event -> 'type') IS DISTINCT FROM 'string' OR event ->> 'type' !~ '^[^[:space:]]+$' OR length(event ->> 'type') > 500 THEN
-            PERFORM {schema}.refuse_argument(place || '.type', 'expected a type name');
-        ELSIF jsonb_typeof(event -> 'data') IS DISTINCT FROM 'object' THEN
-            PERFORM {schema}.refuse_argument(place || '.data', 'expected an object');
-        ELSIF jsonb_typeof(coalesce(event -> 'metadata', '{}')) <> 'object' THEN
-            PERFORM {schema}.refuse_argument(place || '.metadata', 'expected an object');
-        ELSIF coalesce(event ->> 'version', '1') !~ '^[1-9][0-9]{0,8}$' THEN
-            PERFORM {schema}.refuse_argument(place || '.version', 'expected a number from 1 on');
-        END IF;
-        BEGIN
-            id := coalesce((event ->> 'id')::uuid, {schema}.new_id());
-            INSERT INTO {schema}.staging (batch, stream, expected, event_id, type, version, occurred_at, data, metadata)
-            VALUES (batch, $1, wanted, id, event ->> 'type', coalesce(event ->> 'version', '1')::integer,
-                coalesce((event ->> 'occurred_at')::timestamptz, clock_timestamp()), event -> 'data',
-                coalesce(event -> 'metadata', '{}')::json);
-        EXCEPTION WHEN data_exception THEN
-            PERFORM {schema}.refuse_argument(place, sqlerrm);
-        END;
-        IF id = ANY (ids) THEN
-            PERFORM {schema}.refuse_argument(place || '.id', format('%s is there twice', id));
-        END IF;
-        ids := ids || id;
-        at := at + 1;
-    END LOOP;
+    SELECT e.place, {schema}.fault(e.event) AS fault INTO wrong
+    FROM jsonb_array_elements(events) WITH ORDINALITY AS e(event, place) WHERE {schema}.fault(e.event) IS NOT NULL ORDER BY e.place LIMIT 1;
+    IF FOUND THEN
+        PERFORM {schema}.refuse_argument(format('events[%s]', wrong.place - 1) || split_part(wrong.fault, ': ', 1),
+            substr(wrong.fault, strpos(wrong.fault, ': ') + 2));
+    END IF;
+
+    BEGIN
+        WITH staged AS (
+            INSERT INTO {schema}.staging (batch, place, stream, expected, event_id, type, version, occurred_at, data, metadata)
+            SELECT call, e.place, $1, wanted, coalesce((e.event ->> 'id')::uuid, {schema}.new_id()), e.event ->> 'type',
+                coalesce(e.event ->> 'version', '1')::integer, coalesce((e.event ->> 'occurred_at')::timestamptz, clock_timestamp()),
+                e.event -> 'data', coalesce(e.event -> 'metadata', '{}')::json
+            FROM jsonb_array_elements(events) WITH ORDINALITY AS e(event, place)
+            RETURNING place, event_id
+        )
+        SELECT array_agg(s.event_id ORDER BY s.place) INTO ids FROM staged s;
+    EXCEPTION WHEN data_exception THEN
+        -- A day or an hour that there is not: whose it is, is looked for now.
+        FOR wrong IN SELECT e.place, e.event FROM jsonb_array_elements(events) WITH ORDINALITY AS e(event, place) LOOP
+            BEGIN
+                PERFORM (wrong.event ->> 'occurred_at')::timestamptz;
+            EXCEPTION WHEN data_exception THEN
+                PERFORM {schema}.refuse_argument(format('events[%s].occurred_at', wrong.place - 1), sqlerrm);
+            END;
+        END LOOP;
+        RAISE;
+    END;
+    SELECT i.id, max(i.place) AS place INTO wrong
+    FROM unnest(ids) WITH ORDINALITY AS i(id, place) GROUP BY i.id HAVING count(*) > 1 ORDER BY 2 LIMIT 1;
+    IF FOUND THEN
+        PERFORM {schema}.refuse_argument(format('events[%s].id', wrong.place - 1), format('%s is there twice', wrong.id));
+    END IF;
 
     -- What can be told now is told now: the rest by the commit, or by whoever records it.
-    SELECT count(*) AS events, min(e.event_id::text) AS id, min(s.name) AS name, bool_and(s.name = $1) AS here INTO taken
-    FROM unnest(ids) AS i(id)
+    SELECT count(*) AS events, bool_and(s.name = $1) AS here,
+        (array_agg(e.event_id ORDER BY i.place))[1] AS id, (array_agg(s.name ORDER BY i.place))[1] AS name INTO taken
+    FROM unnest(ids) WITH ORDINALITY AS i(id, place)
     CROSS JOIN LATERAL (SELECT e.event_id, e.stream_id FROM {schema}.events e WHERE e.event_id = i.id LIMIT 1) e
-    JOIN {schema}.streams s ON s.id = e.stream_id;
-    IF taken.events > 0 AND NOT (taken.here AND taken.events = at) THEN
+    CROSS JOIN LATERAL (SELECT s.name FROM {schema}.streams s WHERE s.id = e.stream_id LIMIT 1) s;
+    IF taken.events > 0 AND NOT (taken.here AND taken.events = cardinality(ids)) THEN
         PERFORM {schema}.refuse_append($1, wanted, jsonb_build_object('duplicate', taken.id, 'stream', taken.name));
     END IF;
     PERFORM pg_notify('{schema}', 'staged');
@@ -475,18 +565,28 @@ END $$;
 
 -- At the commit of a user's transaction: records what it appended with an expectation, and what it appended before that.
 CREATE FUNCTION {schema}.record_at_commit() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    done record;
 BEGIN
-    IF EXISTS (SELECT FROM {schema}.staging WHERE staging.batch = new.batch) THEN
-        PERFORM pg_advisory_xact_lock({lock});
-        PERFORM {schema}.record_staged(NULL);
-        PERFORM pg_notify('{schema}', 'events');
+    IF NOT EXISTS (SELECT FROM {schema}.staging s WHERE s.batch = new.batch) THEN
+        RETURN NULL; -- with an earlier call of the transaction
+    END IF;
+    PERFORM pg_advisory_xact_lock({lock});
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- It sees the past only. Whoever deleted one of the streams since has changed its row, and this fails as a lost race.
+        PERFORM FROM (SELECT DISTINCT g.stream FROM {schema}.staging g WHERE g.transaction = pg_current_xact_id()) g
+        JOIN {schema}.streams s ON s.name = g.stream FOR SHARE OF s;
+    END IF;
+    SELECT * INTO done FROM {schema}.record_staged(true);
+    IF done.position IS NOT NULL THEN
+        PERFORM pg_notify('{schema}', 'events - ' || done.position);
     END IF;
     RETURN NULL;
 EXCEPTION WHEN unique_violation OR exclusion_violation THEN
-    -- In a transaction that sees the past only (repeatable read and above): others have appended since.
+    -- In a transaction that sees the past only: others have appended since.
     RAISE EXCEPTION 'stream % was written to since this transaction began', new.stream USING ERRCODE = 'serialization_failure';
 END $$;
 
 CREATE CONSTRAINT TRIGGER record_at_commit AFTER INSERT ON {schema}.staging DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW WHEN (new.expected <> -4) EXECUTE FUNCTION {schema}.record_at_commit();
+    FOR EACH ROW WHEN (new.expected <> -4 AND new.place = 1) EXECUTE FUNCTION {schema}.record_at_commit();

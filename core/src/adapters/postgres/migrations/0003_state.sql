@@ -114,8 +114,9 @@ BEGIN
     END IF;
     SELECT v.position, v.token INTO found_position, found_token FROM {schema}.view_checkpoints AS v WHERE v.name = $1;
     IF found_token > $4 THEN
-        RAISE EXCEPTION 'lease %: token % is older than %', $1, $4, found_token USING ERRCODE = 'ORK08';
+        RAISE EXCEPTION 'lease %: token % is older than %', $1, $4, found_token
+            USING ERRCODE = 'ORK08', DETAIL = jsonb_build_object('name', $1, 'token', $4, 'current', found_token)::text;
     END IF;
     RAISE EXCEPTION 'checkpoint %: expected %, found %', $1, coalesce($2::text, 'none'), coalesce(found_position::text, 'none')
-        USING ERRCODE = 'ORK07';
+        USING ERRCODE = 'ORK07', DETAIL = jsonb_build_object('name', $1, 'expected', $2, 'actual', found_position)::text;
 END $$;
