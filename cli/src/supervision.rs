@@ -55,9 +55,10 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Working,
-    /// Ends with `code` when the last process has.
+    /// Ends with `code` when the last process has. `told` if it was by a signal.
     Stopping {
         code: i32,
+        told: bool,
     },
 }
 
@@ -88,6 +89,8 @@ pub(crate) enum Ended {
 pub(crate) enum Stop {
     /// The first: let them finish.
     Terminate,
+    /// The first, when they finish already.
+    Wait,
     /// A further one.
     Kill,
 }
@@ -108,7 +111,7 @@ impl Supervision {
     }
 
     pub(crate) fn next(&self, now: Duration) -> Next {
-        if let Phase::Stopping { code } = self.phase {
+        if let Phase::Stopping { code, .. } = self.phase {
             let running = |slot: &Slot| matches!(slot.state, State::Running { .. });
             return if self.slots.iter().any(running) {
                 Next::Wait(None)
@@ -143,7 +146,7 @@ impl Supervision {
             return Ended::Expected;
         };
         slot.state = State::Waiting { until: now };
-        if let Phase::Stopping { code } = &mut self.phase {
+        if let Phase::Stopping { code, .. } = &mut self.phase {
             if !clean && *code == exit::DONE {
                 *code = exit::FAILED;
             }
@@ -157,6 +160,7 @@ impl Supervision {
         if slot.quick >= self.policy.limit {
             self.phase = Phase::Stopping {
                 code: exit::GAVE_UP,
+                told: false,
             };
             return Ended::GaveUp;
         }
@@ -171,23 +175,22 @@ impl Supervision {
 
     /// SIGTERM or SIGINT came.
     pub(crate) fn signalled(&mut self, signal: i32) -> Stop {
-        match self.phase {
-            Phase::Working => {
-                self.phase = Phase::Stopping { code: exit::DONE };
-                Stop::Terminate
-            }
-            Phase::Stopping { .. } => {
-                self.phase = Phase::Stopping {
-                    code: exit::stopped_by(signal),
-                };
-                Stop::Kill
-            }
-        }
+        let (code, stop) = match self.phase {
+            Phase::Working => (exit::DONE, Stop::Terminate),
+            // The first signal, though they are told to finish already; told twice they would stop at once.
+            Phase::Stopping { code, told: false } => (code, Stop::Wait),
+            Phase::Stopping { told: true, .. } => (exit::stopped_by(signal), Stop::Kill),
+        };
+        self.phase = Phase::Stopping { code, told: true };
+        stop
     }
 
     /// A process cannot be started at all.
     pub(crate) fn cannot_start(&mut self) {
-        self.phase = Phase::Stopping { code: exit::FAILED };
+        self.phase = Phase::Stopping {
+            code: exit::FAILED,
+            told: false,
+        };
     }
 }
 
@@ -294,6 +297,22 @@ mod tests {
         supervision.ended(0, false, SECOND);
 
         assert_eq!(supervision.next(SECOND), Next::Exit(130));
+    }
+
+    #[test]
+    fn the_first_signal_after_giving_up_kills_nobody() {
+        let mut supervision = Supervision::new(2, Policy::default());
+        supervision.started(0, Duration::ZERO);
+        for _ in 0..Policy::default().limit {
+            supervision.started(1, Duration::ZERO);
+            supervision.ended(1, false, Duration::ZERO);
+        }
+
+        assert_eq!(supervision.signalled(15), Stop::Wait);
+        assert_eq!(supervision.signalled(15), Stop::Kill);
+        supervision.ended(0, true, SECOND);
+
+        assert_eq!(supervision.next(SECOND), Next::Exit(143));
     }
 
     #[test]

@@ -158,6 +158,7 @@ impl Supervisor<'_> {
     fn stop(&mut self, signal: i32) {
         match self.supervision.signalled(signal) {
             Stop::Terminate => self.signal(Signal::TERM),
+            Stop::Wait => {}
             Stop::Kill => self.signal(Signal::KILL),
         }
     }
