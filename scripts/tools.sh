@@ -30,7 +30,7 @@ alone() {
     (
         flock 9
         "$@"
-    ) 9>"${TMPDIR:-/tmp}/orkestra-install.$(id -u)"
+    ) 9>>"${TMPDIR:-/tmp}/orkestra-install.$(id -u)"
 }
 
 need_cc() {
