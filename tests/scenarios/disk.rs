@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
 };
 
 use orkestra::code::Coded;
@@ -19,11 +19,13 @@ struct SmallDisk(TempDir);
 impl SmallDisk {
     /// `None` where mounting is not permitted.
     fn mount(megabytes: u32) -> Option<Self> {
+        unmount_abandoned();
         let folder = tempfile::tempdir().unwrap();
         let options = format!("size={megabytes}m,mode=777");
+        let name = format!("{NAME}{}", process::id());
         if succeeds(
             "mount",
-            &["-t", "tmpfs", "-o", &options, "none"],
+            &["-t", "tmpfs", "-o", &options, &name],
             folder.path(),
         ) {
             return Some(Self(folder));
@@ -39,6 +41,23 @@ impl SmallDisk {
         let bytes = free.f_bavail * free.f_frsize - leave * 1024 * 1024;
         fs::write(&ballast, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
         ballast
+    }
+}
+
+/// What small disks are mounted as; the number of their process follows.
+const NAME: &str = "orkestra-scenario-";
+
+/// Those whose process was killed.
+fn unmount_abandoned() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for line in mounts.lines() {
+        let mut words = line.split(' ');
+        if let (Some(name), Some(place)) = (words.next(), words.next())
+            && let Some(process) = name.strip_prefix(NAME)
+            && !Path::new("/proc").join(process).exists()
+        {
+            succeeds("umount", &["-l"], Path::new(place));
+        }
     }
 }
 
