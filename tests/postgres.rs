@@ -73,9 +73,15 @@ impl Server {
         format!("{database}?schema={name:.40}_{number}")
     }
 
-    /// The same database through the pooler in transaction mode; `None` if there is none.
+    /// The same database through the pooler in transaction mode; `None` if there is none and none is required.
+    ///
+    /// # Panics
+    /// If there is none and `ORKESTRA_TEST_REQUIRE` names postgres.
     pub fn through_pooler(&self, url: &str) -> Option<String> {
-        let pooler = self.pooler.as_ref()?;
+        let Some(pooler) = &self.pooler else {
+            required("postgres", "no PgBouncer (ORKESTRA_TEST_PGBOUNCER)");
+            return None;
+        };
         Some(url.replacen(&self.address, pooler, 1))
     }
 

@@ -25,7 +25,7 @@ interface Call {
 
 interface Case {
   readonly id: string;
-  readonly needs?: "append_many" | "hard_delete" | "durable";
+  readonly needs?: "append_many" | "hard_delete" | "unique_ids" | "durable";
   readonly calls: readonly Call[];
   readonly increasing?: readonly string[];
 }

@@ -78,7 +78,7 @@ async fn old_streams_are_archived_whole_and_gone(store: Arc<Store>) {
     store.clock.advance(DAY * 2);
     append(&store, &app, "order-2", 5).await;
     // A line that was not finished, as after a power cut.
-    std::fs::write(&archive, "{\"stream\":\"older\"}\n{\"strea").unwrap();
+    std::fs::write(&archive, "{\"position\":1}\n{\"positi").unwrap();
 
     let retention = app.retention();
     let purge = || retention.purge_streams(orders(DAY).archive(&archive));

@@ -16,6 +16,7 @@ use orkestra::{
     subscription::{Start, Subscription, SubscriptionOptions},
     topic::Pattern,
 };
+use orkestra_tests::kurrentdb::Server;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D:
 /// What a case knows: its events, and what its variables stand for.
 struct Run<'a> {
     file: &'a File,
-    url: String,
+    place: Place,
     ids: SystemIds,
     facts: HashMap<String, NewEvent>,
     variables: HashMap<String, Value>,
@@ -69,8 +70,14 @@ struct Run<'a> {
     app: Orkestra,
 }
 
-async fn start(url: &str) -> Orkestra {
-    let app = Orkestra::builder("shop").app_prefix("Shop").store(url);
+async fn start(place: &Place) -> Orkestra {
+    let app = Orkestra::builder("shop")
+        .app_prefix("Shop")
+        .store(&place.url);
+    let app = match &place.state {
+        Some(state) => app.state(state),
+        None => app,
+    };
     app.start().await.unwrap()
 }
 
@@ -232,7 +239,7 @@ impl Run<'_> {
             "reopen" => {
                 self.readers.clear();
                 self.app.close().await?;
-                self.app = start(&self.url).await;
+                self.app = start(&self.place).await;
                 Value::Null
             }
             _ => self.read(call, a).await?,
@@ -319,17 +326,22 @@ fn done(appended: Appended) -> Value {
 /// A place for a store: its URL, and what keeps it.
 struct Place {
     url: String,
+    /// Where the state is, if not in the store.
+    state: Option<String>,
     durable: bool,
     _folder: Option<tempfile::TempDir>,
+    /// The stand-in that the store is.
+    _server: Option<Server>,
 }
 
 async fn run(case: &Case, file: &File, place: Place) {
-    let app = start(&place.url).await;
+    let app = start(&place).await;
     let can = app.store().unwrap().capabilities();
     let met = match case.needs.as_deref() {
         None => true,
         Some("hard_delete") => can.hard_delete,
         Some("append_many") => can.append_many,
+        Some("unique_ids") => can.unique_ids,
         Some("durable") => place.durable,
         Some(other) => panic!("{other}"),
     };
@@ -338,7 +350,7 @@ async fn run(case: &Case, file: &File, place: Place) {
     }
     let mut run = Run {
         file,
-        url: place.url,
+        place,
         ids: SystemIds::default(),
         facts: HashMap::new(),
         variables: HashMap::new(),
@@ -400,14 +412,17 @@ stores! {
     memory: super::memory;
     sqlite: super::sqlite;
     postgres: super::postgres;
+    kurrentdb_and_sqlite: super::kurrentdb;
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "others may have no server")]
 fn memory() -> Option<Place> {
     Some(Place {
         url: "memory:".into(),
+        state: None,
         durable: false,
         _folder: None,
+        _server: None,
     })
 }
 
@@ -416,15 +431,29 @@ fn sqlite() -> Option<Place> {
     let folder = tempfile::tempdir().unwrap();
     Some(Place {
         url: format!("sqlite:{}", folder.path().join("shop.db").display()),
+        state: None,
         durable: true,
         _folder: Some(folder),
+        _server: None,
+    })
+}
+
+fn kurrentdb() -> Option<Place> {
+    let (server, state) = (Server::new(), sqlite()?);
+    Some(Place {
+        url: server.url(),
+        state: Some(state.url.clone()),
+        _server: Some(server),
+        ..state
     })
 }
 
 fn postgres() -> Option<Place> {
     Some(Place {
         url: orkestra_tests::postgres::shared()?.schema("vectors"),
+        state: None,
         durable: true,
         _folder: None,
+        _server: None,
     })
 }

@@ -90,6 +90,8 @@ fn joined(metadata: &[u8], stored: &Stored) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
     use uuid::Uuid;
 
     use super::*;
@@ -176,11 +178,34 @@ mod tests {
         for nonsense in [
             "",
             "-",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
             "nonsense",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
         ] {
             assert_eq!(of(nonsense), None, "{nonsense}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn whatever_others_keep_in_metadata_stays(
+            fields in proptest::collection::btree_map("\\PC{0,8}", "\\PC{0,8}", 0..4), space in "[ \n]{0,2}",
+        ) {
+            let json = format!("{}{space}", serde_json::to_string(&fields).unwrap());
+
+            let traced = recorded(event(json.as_bytes()).traced(&trace()));
+
+            prop_assert_eq!(traced.trace(), trace());
+            let mut stored: serde_json::Map<String, Value> = serde_json::from_slice(&traced.metadata).unwrap();
+            stored.retain(|name, _| fields.contains_key(name));
+            prop_assert_eq!(Value::Object(stored), serde_json::to_value(&fields).unwrap());
+        }
+
+        #[test]
+        fn whatever_stands_there_can_be_asked(metadata in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut metadata = metadata;
+            metadata.extend_from_slice(b"\"traceparent\"");
+            let _ = recorded(event(&metadata)).trace();
         }
     }
 }

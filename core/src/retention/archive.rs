@@ -17,6 +17,9 @@ use crate::{
 /// Bytes that are looked at for the end of a line, at once.
 const BLOCK: u64 = 64 * 1024;
 
+/// What every line begins with.
+const BEGIN: &[u8] = b"{\"position\":";
+
 /// A line: the names are those of the stores' own views of the log.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -49,6 +52,9 @@ impl Archive {
                 .truncate(false)
                 .open(&path)?;
             let end = end_of_lines(&mut file)?;
+            if !is_ours(&mut file, end)? {
+                return Err(io::Error::other("its last line is not one of an archive"));
+            }
             file.set_len(end)?;
             file.seek(SeekFrom::End(0))?;
             file.sync_all()?;
@@ -121,6 +127,16 @@ fn end_of_lines(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
+/// Whether what stands from `end` on may be the beginning of a line of ours: nothing else is taken away.
+fn is_ours(file: &mut File, end: u64) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    file.seek(SeekFrom::Start(end))?;
+    Read::by_ref(file)
+        .take(BEGIN.len() as u64)
+        .read_to_end(&mut begin)?;
+    Ok(BEGIN.starts_with(&begin))
+}
+
 fn failed(path: &std::path::Path, error: &io::Error) -> StoreError {
     let path = path.display().to_string();
     match error.kind() {
@@ -129,5 +145,55 @@ fn failed(path: &std::path::Path, error: &io::Error) -> StoreError {
             path,
             reason: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn opened(text: &str) -> (Result<(), StoreError>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let opened = Archive::open(path.clone()).map(drop);
+        (opened, std::fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn a_file_that_is_no_archive_is_left_alone() {
+        for text in [
+            "my notes",
+            "{\"a\":1}",
+            "{\"position\":1}\nmy notes",
+            "{\"positions",
+        ] {
+            let (opened, left) = opened(text);
+
+            assert!(
+                matches!(opened, Err(StoreError::CannotOpen { .. })),
+                "{text}"
+            );
+            assert_eq!(left, text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_line_that_was_not_finished_is_taken_away(
+            lines in 0..3_usize, long in 0..150_000_usize, unfinished in 0..150_000_usize,
+        ) {
+            let line = format!("{{\"position\":1,\"data\":\"{}\"}}", "x".repeat(long));
+            let whole = format!("{line}\n").repeat(lines);
+            let cut = &line[..unfinished.min(line.len())];
+
+            let (opened, left) = opened(&format!("{whole}{cut}"));
+
+            prop_assert!(opened.is_ok());
+            prop_assert!(left == whole, "{} of {} bytes", left.len(), whole.len());
+        }
     }
 }

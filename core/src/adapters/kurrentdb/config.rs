@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt, fmt::Write, path::PathBuf, time::Duration};
 
 use crate::adapters::shared::url::{
-    decode, encode, host_and_port, number, path, seconds, shorten, wrong,
+    decode, encode, host_and_port, number, path, seconds, shorten, split, wrong,
 };
 
 /// The port of a node that names none.
@@ -101,9 +101,8 @@ impl KurrentdbConfig {
         if url.contains('#') {
             return Err("expected no #; write it as %23".into());
         }
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, after) = rest.split_once('/').unwrap_or((rest, ""));
-        if !after.is_empty() {
+        let (authority, after, query) = split(rest)?;
+        if let Some(after) = after.filter(|after| !after.is_empty()) {
             return Err(wrong("path", "nothing after the host", after));
         }
         let (login, addresses) = match authority.rsplit_once('@') {
@@ -463,6 +462,16 @@ mod tests {
         #[test]
         fn nothing_from_outside_panics(url in "(kurrentdb|esdb)://\\PC{0,60}") {
             let _ = KurrentdbConfig::parse(&url);
+        }
+
+        #[test]
+        fn a_password_is_never_shown(begin in "\\PC{0,3}", end in "\\PC{0,3}", rest in "@h(:1)?/?(\\?tls=false)?") {
+            let url = format!("kurrentdb://ann:{begin}hunter{end}{rest}");
+            let shown = match KurrentdbConfig::parse(&url) {
+                Ok(config) => format!("{config:?}"),
+                Err(reason) => reason,
+            };
+            prop_assert!(!shown.contains("hunter"), "{url}: {shown}");
         }
     }
 }

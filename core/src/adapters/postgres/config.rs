@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
-use crate::adapters::shared::url::{decode, host_and_port, number, path, seconds, shorten, wrong};
+use crate::adapters::shared::url::{
+    decode, host_and_port, number, path, seconds, shorten, split, wrong,
+};
 
 /// When the connection is encrypted, and whom it trusts; the words are libpq's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,8 +101,8 @@ impl PostgresConfig {
         if url.contains('#') {
             return Err("expected no #; write it as %23".into());
         }
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, database, query) = split(rest)?;
+        let database = database.unwrap_or_default();
         let (user, password, address) = match authority.rsplit_once('@') {
             None => ("postgres".to_owned(), None, authority),
             Some((login, address)) => match login.split_once(':') {
@@ -148,7 +150,7 @@ impl PostgresConfig {
                 .split_once('=')
                 .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
             if !seen.insert(name) {
-                return Err(format!("{name}: expected once, found twice"));
+                return Err(format!("{}: expected once, found twice", shorten(name)));
             }
             config.set(name, &decode(name, value)?)?;
         }
@@ -294,7 +296,10 @@ fn text(name: &str, value: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::adapters::shared::url::encode;
 
     #[test]
     fn what_is_left_out_has_defaults() {
@@ -362,7 +367,15 @@ mod tests {
             ),
             (
                 "postgres://u:secret@h:port/shop",
-                "port: expected a whole number from 1 to 65535, found port",
+                "port: expected a whole number from 1 to 65535",
+            ),
+            (
+                "postgres://u:sec/ret@h/shop",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
+            ),
+            (
+                "postgres://u:secret",
+                "port: expected a whole number from 1 to 65535",
             ),
             (
                 "postgres://u:%zz@h/shop",
@@ -396,5 +409,29 @@ mod tests {
         }
         let error = PostgresConfig::parse("postgres://h/shop?sslmod=require").unwrap_err();
         assert!(error.ends_with("found sslmod"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_from_outside_panics(url in "postgres(ql)?://\\PC{0,60}") {
+            let _ = PostgresConfig::parse(&url);
+        }
+
+        #[test]
+        fn what_is_encoded_comes_back(user in "\\PC{1,20}", password in "\\PC{0,20}", database in "\\PC{1,20}") {
+            let [user_, password_, database_] = [&user, &password, &database].map(|part| encode(part));
+            let config = PostgresConfig::parse(&format!("postgres://{user_}:{password_}@h/{database_}")).unwrap();
+            prop_assert_eq!((config.user, config.password, config.database), (user, Some(password), database));
+        }
+
+        #[test]
+        fn a_password_is_never_shown(begin in "\\PC{0,3}", end in "\\PC{0,3}", rest in "@h(:1)?(/[a-z]{0,3})?(\\?pool=3)?") {
+            let url = format!("postgres://ann:{begin}hunter{end}{rest}");
+            let shown = match PostgresConfig::parse(&url) {
+                Ok(config) => format!("{config:?}"),
+                Err(reason) => reason,
+            };
+            prop_assert!(!shown.contains("hunter"), "{url}: {shown}");
+        }
     }
 }

@@ -138,7 +138,37 @@ const LONE: &str = "it has half of a surrogate pair";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
+
+    /// Texts of JSON, many of them with what cannot be stored.
+    fn texts() -> impl Strategy<Value = String> {
+        let parts = [
+            "a",
+            "é",
+            "\\\\",
+            "\\\"",
+            "\\u0000",
+            "\\\\u0000",
+            "\\u00e9",
+            "\\ud83d",
+            "\\ude00",
+            "\\uD83D\\uDE00",
+        ];
+        proptest::collection::vec(proptest::sample::select(parts.to_vec()), 0..5)
+            .prop_map(|parts| parts.concat())
+    }
+
+    fn has_zero(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(has_zero),
+            Value::Object(fields) => fields.iter().any(|(k, v)| k.contains('\0') || has_zero(v)),
+            _ => false,
+        }
+    }
 
     #[test]
     fn what_cannot_be_stored_is_found_with_its_path() {
@@ -165,6 +195,22 @@ mod tests {
             "{}",
         ] {
             assert_eq!(find("$", json.as_bytes()), None, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_parser_finds(a in texts(), b in texts(), c in texts()) {
+            let json = format!("{{\"{a}\": [1, {{\"n\": null}}, \"{b}\"], \"z\": {{\"y\": \"{c}\"}}}}");
+            // The parser refuses halves of pairs by itself.
+            let parsed: Result<Value, _> = serde_json::from_str(&json);
+            let wrong = parsed.is_ok_and(|value| has_zero(&value)) || serde_json::from_str::<Value>(&json).is_err();
+            prop_assert_eq!(find("$", json.as_bytes()).is_some(), wrong, "{}", json);
+        }
+
+        #[test]
+        fn nothing_panics(json in proptest::collection::vec(proptest::sample::select(&b"{}[]\":,\\u0d8 a"[..]), 0..60)) {
+            let _ = find("$", &json);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
 
 use crate::adapters::shared::url::{
-    decode, encode, host_and_port, number, path, seconds, shorten, wrong,
+    decode, encode, host_and_port, number, path, seconds, shorten, split, wrong,
 };
 
 /// What kind of queues handlers have.
@@ -98,14 +98,7 @@ impl RabbitmqConfig {
         if url.contains('#') {
             return Err("expected no #; write it as %23".into());
         }
-        let (rest, query) = match rest.split_once('?') {
-            Some((rest, query)) => (rest, query),
-            None => (rest, ""),
-        };
-        let (authority, path) = match rest.split_once('/') {
-            Some((authority, path)) => (authority, Some(path)),
-            None => (rest, None),
-        };
+        let (authority, path, query) = split(rest)?;
         let (user, password, address) = match authority.rsplit_once('@') {
             None => ("guest".to_owned(), "guest".to_owned(), authority),
             Some((login, address)) => {
@@ -297,7 +290,7 @@ mod tests {
             ),
             (
                 "amqp://localhost:port",
-                "port: expected a whole number from 1 to 65535, found port",
+                "port: expected a whole number from 1 to 65535",
             ),
             (
                 "amqp://localhost:0",
@@ -357,6 +350,16 @@ mod tests {
         #[test]
         fn nothing_from_outside_panics(url in "amqps?://\\PC{0,60}") {
             let _ = RabbitmqConfig::parse(&url);
+        }
+
+        #[test]
+        fn a_password_is_never_shown(begin in "\\PC{0,3}", end in "\\PC{0,3}", rest in "@h(:1)?(/[a-z]{0,3})?(\\?prefetch=3)?") {
+            let url = format!("amqp://ann:{begin}hunter{end}{rest}");
+            let shown = match RabbitmqConfig::parse(&url) {
+                Ok(config) => format!("{config:?}"),
+                Err(reason) => reason,
+            };
+            prop_assert!(!shown.contains("hunter"), "{url}: {shown}");
         }
 
         #[test]

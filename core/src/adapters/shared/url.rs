@@ -52,6 +52,25 @@ pub(crate) fn path(name: &str, value: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(value))
 }
 
+/// What stands behind the scheme: login and host, the path behind the first slash if there is one, and the parameters.
+///
+/// # Errors
+/// If an @ stands behind the host: the password has a character that ends the host, and no part may be shown then.
+pub(crate) fn split(rest: &str) -> Result<(&str, Option<&str>, &str), String> {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, Some(path)),
+        None => (rest, None),
+    };
+    if query.contains('@') || path.is_some_and(|path| path.contains('@')) {
+        return Err(
+            "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40"
+                .into(),
+        );
+    }
+    Ok((authority, path, query))
+}
+
 /// A host without the brackets of an IPv6 address, and its port.
 pub(crate) fn host_and_port(address: &str, default: u16) -> Result<(String, u16), String> {
     let (host, port) = if let Some(rest) = address.strip_prefix('[') {
@@ -85,7 +104,14 @@ pub(crate) fn host_and_port(address: &str, default: u16) -> Result<(String, u16)
     }
     let port = match port {
         None => default,
-        Some(port) => number("port", port, 1, 65_535)?,
+        Some(port) => number("port", port, 1, 65_535).map_err(|reason| {
+            // Without a host it is the password that stands there.
+            let is_number = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+            match reason.split_once(", found ") {
+                Some((expected, _)) if !is_number => expected.to_owned(),
+                _ => reason,
+            }
+        })?,
     };
     Ok((host.to_owned(), port))
 }
