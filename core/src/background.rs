@@ -80,6 +80,11 @@ impl Background {
         Running(handle)
     }
 
+    /// Runs `future` to its end, which nobody waits for.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.add(Box::pin(future));
+    }
+
     /// Runs `future` to its end.
     pub fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.shared.state.lock().detached += 1;

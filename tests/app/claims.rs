@@ -197,3 +197,31 @@ fn a_claim_in_a_file_of_the_users_own_commits_with_what_is_written() {
         app.close().await.unwrap();
     });
 }
+
+#[test]
+fn the_file_of_the_apps_own_store_is_no_place_for_a_claim() {
+    crate::shop::run(Some(Store::sqlite()), |store| async move {
+        let file = store.file().unwrap();
+        let refused: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let app = store
+            .app()
+            .event_handler("stock", {
+                let refused = Arc::clone(&refused);
+                move |_: OrderPlaced, context: Context| {
+                    let mut connection = rusqlite::Connection::open(&file).unwrap();
+                    let tx = connection.transaction().unwrap();
+                    let error = context.claim_sqlite(&tx).unwrap_err();
+                    refused.lock().unwrap().push(error.code());
+                    async { Ok(()) }
+                }
+            })
+            .start()
+            .await
+            .unwrap();
+
+        app.publish(placed("o-1")).await.unwrap();
+
+        assert_eq!(*refused.lock().unwrap(), ["ORK_APP_STORE_FILE"]);
+        app.close().await.unwrap();
+    });
+}

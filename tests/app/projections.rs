@@ -313,6 +313,34 @@ async fn what_is_away_parks_nothing(store: Arc<Store>) {
     app.close().await.unwrap();
 }
 
+async fn what_could_not_be_prepared_is_read_again(store: Arc<Store>) {
+    let (view, failures) = (View::new(), AtomicU32::new(0));
+    let tables = view.clone();
+    let model = view
+        .board("", good)
+        .batch_size(1)
+        .prepare(move |checkpoint| {
+            // Its database is away when the projection begins.
+            let away = failures.fetch_add(1, Ordering::SeqCst) < 2;
+            if !away {
+                tables.prepare(checkpoint.suffix());
+            }
+            async move {
+                if away {
+                    return Err(HandlerError::text("connection refused"));
+                }
+                Ok(())
+            }
+        });
+    let app = start(store.app(), model).await;
+
+    let position = place(&app, &["1", "2", "3", "4"]).await;
+    caught_up(&store, &app, position).await;
+
+    assert_eq!(view.rows(), ["1", "2", "3", "4"]);
+    app.close().await.unwrap();
+}
+
 async fn a21_events_of_an_old_schema_are_upcast(store: Arc<Store>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&seen);
@@ -408,6 +436,24 @@ async fn a_rebuild_whose_switch_fails_leaves_the_live_view(store: Arc<Store>) {
     assert_eq!(error.to_string(), "no disk");
     let state = app.projections().await.unwrap().remove(0);
     assert_eq!((state.rebuild, state.rebuilding), (Some(position), false));
+    let position = place(&app, &["2"]).await;
+    caught_up(&store, &app, position).await;
+    assert_eq!(view.rows(), ["1", "2"]);
+    app.close().await.unwrap();
+}
+
+async fn a_switch_that_leaves_the_checkpoint_behind_is_refused(store: Arc<Store>) {
+    let view = View::new();
+    let model = view.board("", good).switch(|_| async { Ok(()) });
+    let app = start(store.app(), model).await;
+    let position = place(&app, &["1"]).await;
+    caught_up(&store, &app, position).await;
+
+    let error = meanwhile(&store, PROMPT, app.rebuild("board").into_future())
+        .await
+        .unwrap_err();
+
+    assert_eq!(error.code(), "ORK_BUS_INVALID_HANDLER");
     let position = place(&app, &["2"]).await;
     caught_up(&store, &app, position).await;
     assert_eq!(view.rows(), ["1", "2"]);
@@ -592,9 +638,11 @@ suite! {
         e09_a_poison_event_is_skipped,
         e09_a_poison_event_stops_it_with_the_reason,
         what_is_away_parks_nothing,
+        what_could_not_be_prepared_is_read_again,
         a21_events_of_an_old_schema_are_upcast,
         an_event_that_does_not_decode_is_parked,
         a_rebuild_whose_switch_fails_leaves_the_live_view,
+        a_switch_that_leaves_the_checkpoint_behind_is_refused,
         what_cannot_be_rebuilt_is_said_at_once,
         a_view_is_no_place_for_the_store_and_autocommit_no_transaction,
         one_process_keeps_a_view_and_another_follows,

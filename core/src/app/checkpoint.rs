@@ -144,8 +144,8 @@ fn misused(what: &str, place: &str) -> Error {
 }
 
 #[cfg(feature = "sqlite")]
-mod sqlite {
-    use std::path::Path;
+pub(super) mod sqlite {
+    use std::path::{Path, PathBuf};
 
     use super::{Checkpoint, Error};
     use crate::{AppError, projection::sqlite};
@@ -159,7 +159,7 @@ mod sqlite {
         /// [`AppError::NoTransaction`], [`AppError::StoreFile`]; what SQLite says.
         pub fn save_sqlite(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
             let checkpoint = self.save()?;
-            self.check(connection)?;
+            check(connection, &self.inner.own_files)?;
             self.came_to(sqlite::save(connection, checkpoint).map_err(own)?)
         }
 
@@ -169,24 +169,28 @@ mod sqlite {
         /// As [`Checkpoint::save_sqlite`].
         pub fn switch_sqlite(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
             let switch = self.switch()?;
-            self.check(connection)?;
+            check(connection, &self.inner.own_files)?;
             self.came_to(sqlite::switch(connection, switch).map_err(own)?)
         }
+    }
 
-        fn check(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
-            if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
-                let same = |own: &&std::path::PathBuf| is_same(own, Path::new(path));
-                if let Some(own) = self.inner.own_files.iter().find(same) {
-                    let path = own.display().to_string();
-                    return Err(AppError::StoreFile { path }.into());
-                }
+    /// Refuses a connection that is open on one of `own_files`, or in no transaction.
+    pub(in crate::app) fn check(
+        connection: &rusqlite::Connection,
+        own_files: &[PathBuf],
+    ) -> Result<(), AppError> {
+        if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
+            let same = |own: &&PathBuf| is_same(own, Path::new(path));
+            if let Some(own) = own_files.iter().find(same) {
+                let path = own.display().to_string();
+                return Err(AppError::StoreFile { path });
             }
-            if connection.is_autocommit() {
-                let connection = "rusqlite::Connection".to_owned();
-                return Err(AppError::NoTransaction { connection }.into());
-            }
-            Ok(())
         }
+        if connection.is_autocommit() {
+            let connection = "rusqlite::Connection".to_owned();
+            return Err(AppError::NoTransaction { connection });
+        }
+        Ok(())
     }
 
     fn is_same(one: &Path, other: &Path) -> bool {

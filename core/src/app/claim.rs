@@ -52,21 +52,16 @@ mod sqlite {
     use rusqlite::{Connection, OptionalExtension};
 
     use super::{Context, Error, claim_sql, own};
-    use crate::AppError;
+    use crate::app::checkpoint::sqlite::check;
 
     impl Context {
         /// Records in the open transaction of `connection`, on a file of the user's own, that this handler handles the message. False if it
         /// did before: then there is nothing to do. The table `orkestra_inbox` is made on demand.
         ///
         /// # Errors
-        /// [`AppError::NoTransaction`]; what SQLite says.
+        /// [`AppError::NoTransaction`](crate::AppError::NoTransaction), [`AppError::StoreFile`](crate::AppError::StoreFile); what SQLite says.
         pub fn claim_sqlite(&self, connection: &Connection) -> Result<bool, Error> {
-            if connection.is_autocommit() {
-                return Err(AppError::NoTransaction {
-                    connection: "rusqlite::Connection".into(),
-                }
-                .into());
-            }
+            check(connection, &self.app.inner.plan.sqlite_files())?;
             let sql = claim_sql();
             connection.execute(sql.create, []).map_err(own)?;
             let claim = (self.handler_name(), self.message_id().to_string());

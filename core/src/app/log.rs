@@ -107,7 +107,8 @@ impl LogReader {
             });
             // A lane that stops leaves the whole batch to be read again: at least once.
             let results: Vec<Result<bool, Error>> = join_all(lanes).await;
-            let done = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let done = results.into_iter().collect::<Result<Vec<_>, _>>();
+            let done = done.inspect_err(|_| self.subscription.go_back(None))?;
             if done.contains(&false) {
                 return Ok(());
             }
@@ -134,7 +135,7 @@ impl LogReader {
             .ack(if whole { batch.position } else { done })
             .await;
         // The stop first: who goes on after a checkpoint that could not be saved goes past the event.
-        stopped?;
+        stopped.inspect_err(|_| self.subscription.go_back(done))?;
         Ok(acked?)
     }
 }

@@ -13,7 +13,6 @@ use super::{
     deliver::panicked,
     handler::{BoxFuture, HandlerError, own},
     read_model::Tend,
-    services::Backend,
 };
 use crate::{
     AppError, Error,
@@ -21,7 +20,7 @@ use crate::{
     code::Coded,
     delivery::Addressed,
     message::{Event as EventData, MessageKind, Metadata, wire},
-    ports::{DeadLetterReason, RecordedEvent, StoreError},
+    ports::{BusError, DeadLetterReason, RecordedEvent, StoreError},
     projection::{
         Mode, Progress, Projection, ProjectionBatch, ProjectionError, ProjectionOptions,
         ProjectionState, SUFFIX, Step, Work,
@@ -68,6 +67,8 @@ struct Keeper {
     kept: Arc<Kept>,
     projection: Projection,
     files: Vec<PathBuf>,
+    /// Whether the view was ever saved in a transaction of its own.
+    has_saved: bool,
 }
 
 /// Starts the app's live views.
@@ -84,22 +85,12 @@ impl Keeper {
     fn new(app: &Orkestra, kept: &Arc<Kept>, mode: Mode) -> Self {
         let services = &app.inner.services;
         let projection = services.projection(&kept.full_name, mode, &kept.options);
-        let plan = &app.inner.plan;
-        let files = [Some(&plan.store), plan.state.as_ref()]
-            .into_iter()
-            .flatten()
-            .filter_map(|backend| {
-                let Backend::Sqlite(path) = backend else {
-                    return None;
-                };
-                Some(path.clone())
-            })
-            .collect();
         Self {
             app: app.clone(),
             kept: Arc::clone(kept),
             projection,
-            files,
+            files: app.inner.plan.sqlite_files(),
+            has_saved: false,
         }
     }
 
@@ -139,6 +130,8 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(name = self.kept.full_name, code = error.code(), %error, "a projection cannot go on now");
+                    // What is not in the view is read again: the next save would pass it over.
+                    self.projection.rewind();
                     self.kept.status.lock().error = Some(error.to_string());
                     failures += 1;
                     let pause = self
@@ -199,6 +192,7 @@ impl Keeper {
                             return Ok(self.projection.found(row).await?);
                         }
                         (Some(Saved::Yes), true) => {
+                            self.has_saved = true;
                             self.projection.saved(position).await?;
                             work.succeeded();
                         }
@@ -391,6 +385,7 @@ impl Keeper {
         let result = match (tend(switch, checkpoint.clone()).await, checkpoint.outcome()) {
             // It may have swallowed that.
             (Ok(()), Some(Saved::Refused(_, refusal))) => Err(refusal),
+            (Ok(()), None) if self.has_saved => Err(self.not_moved()),
             (result, _) => result,
         };
         match result {
@@ -404,6 +399,16 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+
+    /// The switch function left the checkpoint where it was.
+    fn not_moved(&self) -> Error {
+        BusError::InvalidHandler {
+            handler: self.kept.name.clone(),
+            reason: "checkpoint.switch: it was not called, so the new view has no checkpoint"
+                .into(),
+        }
+        .into()
     }
 
     async fn catch_up(&mut self, report: &(dyn Fn(Progress) + Send + Sync)) -> Result<(), Error> {
@@ -424,6 +429,7 @@ impl Keeper {
                 return Err(failed);
             }
             tracing::warn!(name = self.kept.full_name, error = %failed, "a rebuild cannot go on now");
+            self.projection.rewind();
             let pause = self.app.inner.plan.clock.sleep(AFTER_FAILURE);
             self.app.unless_closed(pause).await;
         }

@@ -172,6 +172,16 @@ impl Plan {
         }
     }
 
+    /// The files of the app's own stores in SQLite, which nothing else may open.
+    pub(super) fn sqlite_files(&self) -> Vec<PathBuf> {
+        let backends = [Some(&self.store), self.state.as_ref()];
+        let path = |backend: &Backend| match backend {
+            Backend::Sqlite(path) => Some(path.clone()),
+            _ => None,
+        };
+        backends.into_iter().flatten().filter_map(path).collect()
+    }
+
     /// Whether messages go through a broker.
     pub fn has_broker(&self) -> bool {
         !matches!(self.bus, BusBackend::Memory)

@@ -423,6 +423,7 @@ impl Projection {
         let now = self.ports.clock.monotonic();
         let recently = |at: Duration| now.saturating_sub(at) < MIRROR_EVERY;
         if !self.caught_up && self.mirrored_at.is_some_and(recently) {
+            self.subscription.handled(position);
             return Ok(());
         }
         self.mirrored_at = Some(now);
@@ -489,6 +490,9 @@ impl Projection {
             self.anew = self.mode.is_rebuild();
         }
         let place = actual.max(self.origin);
+        self.done = place;
+        // Before the mirror, which may not be there: nothing is passed over either way.
+        self.subscription.rewind(place);
         if place < self.subscription.saved() {
             match self.subscription.reset(place).await {
                 // Then the next look at the lease begins a new term.
@@ -496,15 +500,15 @@ impl Projection {
                 Err(error) => return Err(error),
             }
         }
-        self.done = place;
-        self.subscription.rewind(place);
         Ok(())
     }
 
     /// Reads what follows the view's place again: for a batch that was handed over only in part.
     pub fn rewind(&mut self) {
-        let place = self.done.max(self.origin);
-        self.subscription.rewind(place);
+        // Where the place is still to be found, that begins at the mirror.
+        if self.subscription.is_placed() {
+            self.subscription.rewind(self.done.max(self.origin));
+        }
     }
 
     /// How far it is.

@@ -225,11 +225,20 @@ impl Subscription {
         self.ownership.as_ref().and_then(Ownership::token)
     }
 
+    fn fence(&self) -> Option<FencingToken> {
+        self.ownership.as_ref().and_then(Ownership::fence)
+    }
+
     /// Asks whether the lease is still held before anything more is read.
     pub(crate) fn doubt(&mut self) {
         if let Some(ownership) = &mut self.ownership {
             ownership.doubt();
         }
+    }
+
+    /// Whether the place is known.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.place.is_some()
     }
 
     /// How far was read, `None` before the first event.
@@ -279,6 +288,8 @@ impl Subscription {
     /// Goes to the log's end if the place is behind it. Nothing that is there now is passed over or read again by that; events to come would
     /// be passed over otherwise, where the log gives out positions again after it was restored from a backup.
     async fn stand_on_the_log(&mut self) -> Result<(), StoreError> {
+        // What was read ahead may be of the log as it was before.
+        self.ahead = Ahead::default();
         if let Some(place) = self.position() {
             let head = self.store.head().await?;
             if head < Some(place) {
@@ -304,7 +315,7 @@ impl Subscription {
     pub(crate) async fn reset(&mut self, position: Option<Position>) -> Result<(), StoreError> {
         if let Some((checkpoints, name)) = &self.checkpoints {
             let mut save = SaveCheckpoint::expected(Expected::Reset);
-            save.token = self.token();
+            save.token = self.fence();
             checkpoints.save(name.clone(), position, save).await?;
         }
         self.saved = position;
@@ -435,9 +446,7 @@ impl Subscription {
     /// [`StoreError::StaleLease`] if another process reads under this name by now: what was handled may be handled there again. What the
     /// checkpoint store says; a checkpoint that stands further on already is left there.
     pub async fn ack(&mut self, position: Option<Position>) -> Result<(), StoreError> {
-        if position >= self.outstanding {
-            self.outstanding = None;
-        }
+        self.handled(position);
         let Some((checkpoints, name)) = &self.checkpoints else {
             return Ok(());
         };
@@ -445,7 +454,7 @@ impl Subscription {
             return Ok(());
         }
         let mut save = SaveCheckpoint::expected(Expected::At(self.saved));
-        save.token = self.ownership.as_ref().and_then(Ownership::token);
+        save.token = self.fence();
         let saved = checkpoints.save(name.clone(), position, save).await;
         match saved {
             Ok(()) => self.saved = position,
@@ -465,11 +474,27 @@ impl Subscription {
         saved
     }
 
+    /// Everything up to `position` is handled: the checkpoint follows with the next acknowledgement, or when there is nothing more to read.
+    pub(crate) fn handled(&mut self, position: Option<Position>) {
+        if position >= self.outstanding {
+            self.outstanding = None;
+        }
+    }
+
     /// Goes back to `position`, so that what follows it is read again: for a batch that was handled only in part.
     pub fn rewind(&mut self, position: Option<Position>) {
         self.place = Some(Place(position));
         self.sound = false;
         self.outstanding = None;
+    }
+
+    /// Goes back to what follows `handled`, or the checkpoint if that is further on, so that the rest of a batch is read again: the next
+    /// acknowledgement would cover it.
+    pub(crate) fn go_back(&mut self, handled: Option<Position>) {
+        // Where the place is still to be found, that begins at the checkpoint.
+        if self.is_placed() {
+            self.rewind(handled.max(self.saved).max(self.floor));
+        }
     }
 
     /// Gives the lease back, so that another process goes on at once.

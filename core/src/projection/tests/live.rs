@@ -1,12 +1,14 @@
 //! The live view: what it reads, what it refuses, who keeps it.
 
-use super::{BOARD, Shop, only_orders, poll, run, shop};
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{Away, BOARD, Shop, only_orders, poll, run, shop};
 use crate::{
     ports::{
         DeleteMode, EventStore, Expected, ExpectedRevision, LeaseStore, Position, SaveCheckpoint,
         StoreError, StreamName,
     },
-    projection::{Mode, Projection, ViewCheckpoint},
+    projection::{Mode, Projection, ProjectionOptions, ViewCheckpoint},
     subscription::{Pauses, Start},
 };
 
@@ -293,6 +295,53 @@ fn a_save_that_names_a_view_that_is_not_there_is_refused() {
     );
     assert_eq!(save(Some(2), 3), Ok(()));
     assert_eq!(shop.row("shop.x"), [3]);
+}
+
+#[test]
+fn the_mirror_comes_to_the_end_of_the_log_though_it_was_moved_a_moment_ago() {
+    let shop = shop();
+    shop.append("Orders", 4);
+    shop.append("Mails", 1);
+    let two = ProjectionOptions {
+        batch_size: 2,
+        ..only_orders()
+    };
+    let mut ann = shop.projection_of("ann", Mode::Live, &two, Pauses::default());
+    // The clock stands still: while there is more to read, the mirror follows at times.
+    assert_eq!(shop.step(&mut ann).unwrap(), [1, 2]);
+    assert_eq!(shop.step(&mut ann).unwrap(), [3, 4]);
+    assert_eq!(shop.mirror(BOARD), Some(Position(2)));
+
+    assert!(run(&shop, ann.try_next()).unwrap().is_none());
+
+    assert_eq!(shop.mirror(BOARD), Some(Position(5)));
+}
+
+#[test]
+fn a_view_that_stands_elsewhere_is_followed_though_the_mirror_cannot_be_moved() {
+    let shop = shop();
+    shop.append("Orders", 3);
+    let flaky = Arc::new(Away::new(&shop));
+    let mut ann = shop.projection_with(flaky.clone());
+    shop.step(&mut ann).unwrap();
+    // It is restored from a backup: the orders 2 and 3 are not in it.
+    shop.view
+        .execute_batch("DELETE FROM board WHERE position > 1; UPDATE orkestra_view_checkpoints SET position = 1")
+        .unwrap();
+    shop.append("Orders", 1);
+    let batch = run(&shop, ann.next()).unwrap();
+    let refusal = shop
+        .write(&batch, &ann.checkpoint(batch.position), "")
+        .unwrap_err();
+    flaky.away.store(true, Ordering::SeqCst);
+
+    run(&shop, ann.found(refusal.found)).unwrap_err();
+    // As every host does after a failure.
+    ann.rewind();
+    flaky.away.store(false, Ordering::SeqCst);
+
+    assert_eq!(shop.step(&mut ann).unwrap(), [2, 3, 4]);
+    assert_eq!(shop.board(""), [1, 2, 3, 4]);
 }
 
 #[test]

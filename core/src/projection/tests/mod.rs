@@ -7,10 +7,14 @@ mod rebuild;
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
+use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::{
@@ -21,8 +25,8 @@ use crate::{
     background::Background,
     clock::{ManualClock, Timestamp},
     ports::{
-        Append, CheckpointStore, EventStore, ExpectedRevision, NewEvent, Position, StoreError,
-        StreamName, TypeFilter,
+        Append, Checkpoint, CheckpointStore, EventStore, ExpectedRevision, NewEvent, Position,
+        SaveCheckpoint, StoreError, StreamName, TypeFilter,
     },
     subscription::Pauses,
     topic::Pattern,
@@ -79,6 +83,47 @@ pub(super) fn shop() -> Shop {
     }
 }
 
+/// Checkpoints that cannot be saved now and then.
+#[derive(Debug)]
+pub(super) struct Away {
+    checkpoints: Arc<dyn CheckpointStore>,
+    pub(super) away: AtomicBool,
+}
+
+impl Away {
+    pub(super) fn new(shop: &Shop) -> Self {
+        Self {
+            checkpoints: shop.store.clone(),
+            away: AtomicBool::new(false),
+        }
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for Away {
+    async fn load(&self, name: String) -> Result<Option<Checkpoint>, StoreError> {
+        self.checkpoints.load(name).await
+    }
+
+    async fn save(
+        &self,
+        name: String,
+        position: Option<Position>,
+        options: SaveCheckpoint,
+    ) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                reason: "connection refused".into(),
+            });
+        }
+        self.checkpoints.save(name, position, options).await
+    }
+
+    async fn wait_until(&self, name: String, position: Position) -> Result<(), StoreError> {
+        self.checkpoints.wait_until(name, position).await
+    }
+}
+
 pub(super) fn only_orders() -> ProjectionOptions {
     let orders = Pattern::new("orders.#").unwrap();
     ProjectionOptions::new(TypeFilter::new([orders], "Shop"))
@@ -102,15 +147,29 @@ impl Shop {
         pauses: Pauses,
     ) -> Projection {
         let ports = Ports {
+            pauses,
+            owner: owner.to_owned(),
+            ..self.ports(self.store.clone())
+        };
+        Projection::new(ports, BOARD.into(), mode, options)
+    }
+
+    /// Ann's live view, whose mirror is kept in `checkpoints`.
+    pub(super) fn projection_with(&self, checkpoints: Arc<dyn CheckpointStore>) -> Projection {
+        let ports = self.ports(checkpoints);
+        Projection::new(ports, BOARD.into(), Mode::Live, &only_orders())
+    }
+
+    fn ports(&self, checkpoints: Arc<dyn CheckpointStore>) -> Ports {
+        Ports {
             events: self.store.clone(),
-            checkpoints: self.store.clone(),
+            checkpoints,
             leases: self.store.clone(),
             clock: Arc::new(self.clock.clone()),
             background: Background::default(),
-            pauses,
-            owner: owner.to_owned(),
-        };
-        Projection::new(ports, BOARD.into(), mode, options)
+            pauses: Pauses::default(),
+            owner: "ann".into(),
+        }
     }
 
     pub(super) fn append(&self, kind: &str, count: usize) {

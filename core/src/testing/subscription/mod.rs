@@ -3,6 +3,7 @@
 //! The fixture's store is [`Stores`]: the events, and where checkpoints and leases are kept, which may be another place.
 
 mod flaky;
+mod late;
 mod ownership;
 mod read;
 mod resume;
@@ -85,6 +86,13 @@ suite! {
         e07_no_checkpoint_moves_backwards,
         an_owner_that_renews_keeps_it,
         a_new_owner_begins_at_the_checkpoint,
+    ]
+    late: [
+        a_lease_that_nobody_waited_for_is_given_back,
+        a_lease_that_nobody_waited_for_is_given_back_when_its_reader_is_dropped,
+        a_question_that_was_dropped_is_not_asked_twice,
+        a_lease_that_is_renewed_behind_is_given_back_after_that,
+        a_lease_whose_grant_was_not_heard_of_is_given_back,
     ]
     trouble: [
         e10_waits_that_end_early_deliver_everything,

@@ -75,6 +75,13 @@ pub(super) fn e07_a_late_acknowledgement_is_refused(f: &Shop) {
         matches!(refused, StoreError::StaleLease { .. }),
         "{refused:?}"
     );
+    // Nor another one, now that she knows.
+    let later = f.give("order-1", orders([3]));
+    let refused = block_on(ann.ack(Some(later))).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::StaleLease { .. }),
+        "{refused:?}"
+    );
     assert!(there(&mut ann).is_empty(), "she has to wait");
     assert_eq!(f.checkpoint(), batch.position);
 }
