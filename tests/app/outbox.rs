@@ -338,6 +338,131 @@ async fn an_event_of_the_log_is_handled_once_though_it_is_read_again(store: Arc<
     second.close().await.unwrap();
 }
 
+async fn an_event_whose_record_cannot_be_looked_up_comes_again(store: Arc<Store>) {
+    come_again(store, 1).await;
+}
+
+async fn events_whose_records_cannot_be_looked_up_come_again_in_every_lane(store: Arc<Store>) {
+    come_again(store, 4).await;
+}
+
+/// The table of the inbox is away for a while: nothing is passed over meanwhile.
+async fn come_again(store: Arc<Store>, lanes: u32) {
+    let Some(by_hand) = store.by_hand() else {
+        return;
+    };
+    let seen = Seen::default();
+    let app = store
+        .app()
+        .event_handler("mail", {
+            let seen = Arc::clone(&seen);
+            move |_: OrderPlaced, context: Context| {
+                note(&seen, context.message_id().to_string());
+                async { Ok(()) }
+            }
+        })
+        .inbox()
+        .concurrency(lanes)
+        .start()
+        .await
+        .unwrap();
+    by_hand.busy_timeout(Duration::from_secs(60)).unwrap();
+    let rename = |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        by_hand.execute_batch(&sql).unwrap();
+    };
+    let append = async |numbers: std::ops::RangeInclusive<u64>| {
+        let events = numbers
+            .map(|n| NewEvent {
+                data: format!(r#"{{"order_id":"o-{n}"}}"#).into(),
+                ..order_placed(n)
+            })
+            .collect();
+        let stream = StreamName::new("order-1").unwrap();
+        let log = app.store().unwrap();
+        let appended = log.append(stream, events, ExpectedRevision::Any).await;
+        appended.unwrap().position.unwrap()
+    };
+
+    rename("orkestra_inbox", "away");
+    append(1..=3).await;
+    // The reader waits before it tries again.
+    let soon = |wake: Duration| wake <= Duration::from_millis(500);
+    until(|| store.clock.next_wake().is_some_and(soon)).await;
+    rename("away", "orkestra_inbox");
+    let position = append(4..=4).await;
+    let checkpoints = Arc::clone(&app.services().checkpoints);
+    let waiting =
+        tokio::spawn(async move { checkpoints.wait_until("shop.mail".into(), position).await });
+    store.advance_until(|| waiting.is_finished()).await;
+    waiting.await.unwrap().unwrap();
+
+    let all: Vec<String> = (1..=4).map(|n| id(n).to_string()).collect();
+    assert_eq!(lines(&seen), all);
+    app.close().await.unwrap();
+}
+
+async fn a_process_without_handlers_leaves_messages_to_others(store: Arc<Store>) {
+    if !store.is_durable() {
+        return;
+    }
+    let seen = Seen::default();
+    let web = store.app().start().await.unwrap();
+    web.outbox().add_event(&placed("o-1")).await.unwrap();
+    web.outbox().add_command(&order("sku_1")).await.unwrap();
+    let worker = store
+        .app()
+        .event_handler("mail", {
+            let seen = Arc::clone(&seen);
+            move |event: OrderPlaced, _: Context| {
+                note(&seen, event.order_id);
+                async { Ok(()) }
+            }
+        })
+        .command_handler({
+            let seen = Arc::clone(&seen);
+            move |command: PlaceOrder, _: Context| {
+                note(&seen, command.product_id);
+                async { Ok(String::new()) }
+            }
+        });
+    let worker = worker.start().await.unwrap();
+
+    left(&store, &worker).await;
+
+    let mut seen = lines(&seen);
+    seen.sort();
+    assert_eq!(seen, ["o-1", "sku_1"]);
+    assert_eq!(store.letters(&worker).await, 0);
+    worker.close().await.unwrap();
+    web.close().await.unwrap();
+}
+
+async fn a_retry_that_waits_keeps_nobody_from_closing(store: Arc<Store>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let app = store
+        .app()
+        .event_handler("mail", {
+            let calls = Arc::clone(&calls);
+            move |_: OrderPlaced, _: Context| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async { Err(HandlerError::RetryAfter(Duration::from_secs(3600))) }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    app.outbox().add_event(&placed("o-1")).await.unwrap();
+    until(|| calls.load(Ordering::SeqCst) == 1).await;
+    // The leases of the log's reader and of the outbox's, each waited for and renewed behind, and the retry.
+    until(|| store.clock.sleepers() >= 5).await;
+
+    // The clock stands still, so a wait for that hour, or for a part of it, has no end.
+    let closing = tokio::time::timeout(Duration::from_secs(60), app.close());
+
+    closing.await.unwrap().unwrap();
+}
+
 fn trace() -> TraceContext {
     TraceContext {
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
@@ -408,6 +533,10 @@ suite! {
     }
     in_process {
         an_event_of_the_log_is_handled_once_though_it_is_read_again,
+        an_event_whose_record_cannot_be_looked_up_comes_again,
+        events_whose_records_cannot_be_looked_up_come_again_in_every_lane,
+        a_process_without_handlers_leaves_messages_to_others,
+        a_retry_that_waits_keeps_nobody_from_closing,
     }
     over_a_broker {
         a_repeated_command_is_answered_with_the_recorded_result,

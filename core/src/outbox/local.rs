@@ -1,8 +1,14 @@
 //! Without a broker: the outbox's messages go to the handlers of this process, as a broker would bring them.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration,
+};
 
-use futures_util::future::{Either, select};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -69,6 +75,9 @@ struct Route {
     spec: ConsumerSpec,
     sender: Arc<InboxSender>,
 }
+
+/// What comes again, each when its wait is over. They end with whoever waits for them.
+type Waiting = FuturesUnordered<BoxFuture<'static, OnItsWay>>;
 
 /// A message on its way to one handler.
 struct OnItsWay {
@@ -144,20 +153,27 @@ impl LocalOutbox {
 
 impl Shared {
     async fn run(self: &Arc<Self>, mut reader: OutboxReader, parking: Parking) {
+        let mut waiting = Waiting::new();
         loop {
-            let (finished, waiting, stopping) = {
+            let (finished, again, stopping) = {
                 let mut state = self.state.lock();
                 let finished = std::mem::take(&mut state.finished);
                 (finished, std::mem::take(&mut state.waiting), state.stopping)
             };
-            for (after, delivery) in waiting {
-                let shared = Arc::clone(self);
-                self.desk.background.detach(async move {
-                    shared.desk.clock.sleep(after).await;
-                    shared.deliver(delivery);
-                });
+            for (after, delivery) in again {
+                let sleep = self.desk.clock.sleep(after);
+                waiting.push(Box::pin(async move {
+                    sleep.await;
+                    delivery
+                }));
             }
-            let worked = match self.step(&mut reader, &parking, finished, stopping).await {
+            let step = if stopping {
+                self.take_out(&mut reader, finished).await
+            } else {
+                self.step(&mut reader, &parking, finished, &mut waiting)
+                    .await
+            };
+            let worked = match step {
                 Ok(worked) => worked,
                 Err(StoreError::Closed {}) => return,
                 Err(_) if stopping => false,
@@ -176,28 +192,46 @@ impl Shared {
         }
     }
 
+    /// Takes out what is done with. Returns whether there was something.
+    async fn take_out(
+        &self,
+        reader: &mut OutboxReader,
+        finished: Vec<u64>,
+    ) -> Result<bool, StoreError> {
+        if finished.is_empty() {
+            return Ok(false);
+        }
+        let out = reader.done(finished.clone()).await;
+        if out.is_err() {
+            self.state.lock().finished.extend(finished);
+        }
+        out.map(|()| true)
+    }
+
     /// Takes out what is done with, else hands over what comes next. Returns whether there was something to do.
     async fn step(
         self: &Arc<Self>,
         reader: &mut OutboxReader,
         parking: &Parking,
         finished: Vec<u64>,
-        stopping: bool,
+        waiting: &mut Waiting,
     ) -> Result<bool, StoreError> {
-        if !finished.is_empty() {
-            let out = reader.done(finished.clone()).await;
-            if out.is_err() {
-                self.state.lock().finished.extend(finished);
-            }
-            return out.map(|()| true);
+        if self.take_out(reader, finished).await? {
+            return Ok(true);
         }
-        if stopping {
-            return Ok(false);
-        }
-        let changed = std::pin::pin!(self.changed.notified());
-        let rows = match select(std::pin::pin!(reader.next()), changed).await {
+        let changed = pin!(self.changed.notified());
+        let ripe = poll_fn(|context| match waiting.poll_next_unpin(context) {
+            Poll::Ready(Some(delivery)) => Poll::Ready(delivery),
+            // None is waiting now.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        });
+        let rows = match select(pin!(reader.next()), select(changed, ripe)).await {
             Either::Left((rows, _)) => rows?,
-            Either::Right(_) => return Ok(true),
+            Either::Right((Either::Left(_), _)) => return Ok(true),
+            Either::Right((Either::Right((delivery, _)), _)) => {
+                self.deliver(delivery);
+                return Ok(true);
+            }
         };
         for (n, row) in rows.iter().enumerate() {
             if let Err(error) = self.hand_over(row, parking).await {

@@ -1,6 +1,6 @@
 //! Taking messages out of the outbox: of all processes one at a time, and nothing is gone before it is done with.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 
@@ -15,6 +15,9 @@ use crate::{
 /// Messages that are in hand at most.
 const IN_HAND: usize = 4 * WINDOW;
 
+/// With many in hand, they are passed over no more often than this: meanwhile only what follows the last one is read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The reader of the outbox. It owns the lease [`OUTBOX`] while there is something to do.
 ///
 /// What it gives is in hand until [`OutboxReader::done`], which takes it out, or [`OutboxReader::give_back`]. What a process has in hand when it
@@ -23,7 +26,10 @@ const IN_HAND: usize = 4 * WINDOW;
 pub struct OutboxReader {
     store: Arc<dyn OutboxStore>,
     ownership: Ownership,
+    clock: Arc<dyn Clock>,
     in_hand: BTreeSet<u64>,
+    /// When all was looked at, on the monotonic clock.
+    looked_at: Duration,
 }
 
 impl OutboxReader {
@@ -35,12 +41,15 @@ impl OutboxReader {
         clock: Arc<dyn Clock>,
         background: Background,
     ) -> Self {
-        let mut ownership = Ownership::new(leases, OUTBOX.to_owned(), owner.into(), clock);
+        let mut ownership =
+            Ownership::new(leases, OUTBOX.to_owned(), owner.into(), Arc::clone(&clock));
         ownership.keep_in(background);
         Self {
             store,
             ownership,
+            clock,
             in_hand: BTreeSet::new(),
+            looked_at: Duration::ZERO,
         }
     }
 
@@ -110,10 +119,18 @@ impl OutboxReader {
 
     async fn read(&mut self) -> Result<Vec<OutboxRow>, StoreError> {
         let room = IN_HAND - self.in_hand.len().min(IN_HAND);
-        let mut after = None;
         if room == 0 {
             return Ok(Vec::new());
         }
+        let now = self.clock.monotonic();
+        if self.in_hand.len() > WINDOW && now.saturating_sub(self.looked_at) < LOOK_AGAIN {
+            let after = self.in_hand.last().copied();
+            let rows = self.store.pending(after, room.min(WINDOW)).await?;
+            self.in_hand.extend(rows.iter().map(|row| row.serial));
+            return Ok(rows);
+        }
+        self.looked_at = now;
+        let mut after = None;
         loop {
             let page = self
                 .store
@@ -166,5 +183,109 @@ impl OutboxReader {
 impl Drop for OutboxReader {
     fn drop(&mut self) {
         self.ownership.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        adapters::memory::MemoryStore,
+        clock::{ManualClock, Timestamp},
+        ports::{OutboxBacklog, Outgoing},
+        testing::{block_on, samples::outgoing},
+    };
+
+    /// Counts the rows that are read.
+    #[derive(Debug)]
+    struct Counting(MemoryStore, AtomicUsize);
+
+    #[async_trait]
+    impl OutboxStore for Counting {
+        async fn enqueue(&self, messages: Vec<Outgoing>) -> Result<(), StoreError> {
+            self.0.enqueue(messages).await
+        }
+
+        async fn pending(
+            &self,
+            after: Option<u64>,
+            limit: usize,
+        ) -> Result<Vec<OutboxRow>, StoreError> {
+            let rows = self.0.pending(after, limit).await?;
+            self.1.fetch_add(rows.len(), Ordering::SeqCst);
+            Ok(rows)
+        }
+
+        async fn delete(&self, serials: Vec<u64>) -> Result<u64, StoreError> {
+            self.0.delete(serials).await
+        }
+
+        async fn backlog(&self) -> Result<OutboxBacklog, StoreError> {
+            self.0.backlog().await
+        }
+
+        async fn wait_for_messages(&self, after: Option<u64>) -> Result<(), StoreError> {
+            self.0.wait_for_messages(after).await
+        }
+
+        async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+            OutboxStore::purge(&self.0, before, limit).await
+        }
+    }
+
+    fn shop(messages: u64) -> (ManualClock, Arc<Counting>, OutboxReader) {
+        let clock = ManualClock::default();
+        let leases = MemoryStore::new(Arc::new(clock.clone()));
+        let store = MemoryStore::new(Arc::new(clock.clone()));
+        let store = Arc::new(Counting(store, 0.into()));
+        block_on(store.enqueue((0..messages).map(outgoing).collect())).unwrap();
+        let reader = OutboxReader::new(
+            store.clone(),
+            Arc::new(leases),
+            "ann",
+            Arc::new(clock.clone()),
+            Background::default(),
+        );
+        (clock, store, reader)
+    }
+
+    #[test]
+    fn a_long_outbox_is_not_read_again_for_each_message_that_is_done() {
+        let (_, store, mut reader) = shop(3_000);
+        let mut seen = BTreeSet::new();
+        let mut in_hand = Vec::new();
+
+        while seen.len() < 3_000 {
+            if in_hand.len() == IN_HAND {
+                let first = in_hand.remove(0);
+                block_on(reader.done(vec![first])).unwrap();
+            }
+            for row in block_on(reader.next()).unwrap() {
+                assert!(seen.insert(row.serial), "twice");
+                in_hand.push(row.serial);
+            }
+        }
+
+        assert!(store.1.load(Ordering::SeqCst) < 3_000 * 2);
+    }
+
+    #[test]
+    fn what_was_committed_behind_the_last_one_is_found_later() {
+        let (clock, _, mut reader) = shop(600);
+        let mut rows = block_on(reader.next()).unwrap();
+        while rows.len() < 600 {
+            rows.extend(block_on(reader.next()).unwrap());
+        }
+        // As if its transaction had committed only now.
+        reader.give_back(&[rows[9].serial]);
+        clock.advance(LOOK_AGAIN);
+
+        let found = block_on(reader.try_next()).unwrap().unwrap();
+
+        assert_eq!(found, [rows[9].clone()]);
     }
 }

@@ -60,10 +60,10 @@ impl OutboxRelay {
             let obstacle = match rows {
                 Ok(Some(rows)) => {
                     let passed = self.publish(&rows).await;
+                    let out = self.take_out(&rows, passed.done).await;
                     if passed.over {
                         break;
                     }
-                    let out = self.take_out(&rows, passed.done).await;
                     passed.obstacle.or(out.err().map(|error| error.to_string()))
                 }
                 Ok(None) => break,
