@@ -7,8 +7,8 @@ use orkestra::{
     Orkestra,
     clock::Clock,
     ports::{
-        DeadLetterFilter, DeleteMode, ExpectedRevision, NewEvent, ReadAll, ReadStream, StreamName,
-        StreamPattern, all_events,
+        Append, DeadLetterFilter, DeleteMode, ExpectedRevision, NewEvent, ReadAll, ReadStream,
+        StreamName, StreamPattern, all_events,
     },
     retention::PurgeStreams,
     testing::samples::{dead_letter, id, order_placed, outgoing},
@@ -174,6 +174,92 @@ async fn softly_deleted_events_are_not_archived_and_so_stay(store: Arc<Store>) {
     app.close().await.unwrap();
 }
 
+/// The names `order-1` to `order-250`: streams of three pages.
+async fn many(store: &Store, app: &Orkestra) {
+    let appends = (1..=250).map(|n| Append {
+        stream: name(&format!("order-{n}")),
+        events: vec![event(store, n)],
+        expected: ExpectedRevision::NoStream,
+    });
+    let appends: Vec<_> = appends.collect();
+    for some in appends.chunks(50) {
+        app.store()
+            .unwrap()
+            .append_many(some.to_vec())
+            .await
+            .unwrap();
+    }
+    store.clock.advance(DAY * 2);
+}
+
+async fn streams_are_purged_page_by_page(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+    if !lists_streams(&app) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("old.jsonl");
+    many(&store, &app).await;
+    append(&store, &app, "order-77", 300).await;
+
+    let retention = app.retention();
+    let purged = retention.purge_streams(orders(DAY).archive(&archive));
+    let purged = purged.await.unwrap();
+
+    assert_eq!((purged.streams, purged.events), (249, 249));
+    assert_eq!(streams(&app).await, ["order-77", "order-77"]);
+    assert_eq!(lines(&archive).len(), 249);
+    app.close().await.unwrap();
+}
+
+/// As if the process had ended: some of a page's streams are deleted, the others only archived.
+async fn a_purge_that_ends_in_the_middle_loses_nothing(store: Arc<Store>) {
+    let Some(by_hand) = store.by_hand() else {
+        return;
+    };
+    let app = store.app().start().await.unwrap();
+    if !lists_streams(&app) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("old.jsonl");
+    many(&store, &app).await;
+    by_hand.busy_timeout(DAY).unwrap();
+    let stuck = "CREATE TRIGGER stuck BEFORE INSERT ON orkestra_deletions \
+                 WHEN NEW.stream = 'order-222' BEGIN SELECT RAISE(ABORT, 'stuck'); END";
+    by_hand.execute_batch(stuck).unwrap();
+
+    let retention = app.retention();
+    let purge = || retention.purge_streams(orders(DAY).archive(&archive));
+    purge().await.unwrap_err();
+    let archived = |n: u64| {
+        let id = Value::from(id(n).to_string());
+        lines(&archive)
+            .iter()
+            .filter(|l| l["event_id"] == id)
+            .count()
+    };
+    let left: HashSet<String> = streams(&app).await.into_iter().collect();
+    assert!((1..250).contains(&left.len()), "{}", left.len());
+    for n in 1..=250 {
+        assert!(
+            left.contains(&format!("order-{n}")) || archived(n) == 1,
+            "{n}"
+        );
+    }
+    by_hand.execute_batch("DROP TRIGGER stuck").unwrap();
+    let purged = purge().await.unwrap();
+
+    assert_eq!(purged.streams, left.len() as u64);
+    assert_eq!(streams(&app).await, [""; 0]);
+    // What was archived and not deleted is there twice, under its id, and nothing else is.
+    for n in 1..=250 {
+        let most = 1 + usize::from(left.contains(&format!("order-{n}")));
+        assert!((1..=most).contains(&archived(n)), "{n}");
+    }
+    app.close().await.unwrap();
+}
+
 async fn an_archive_that_cannot_be_written_deletes_nothing(store: Arc<Store>) {
     let app = store.app().start().await.unwrap();
     if !lists_streams(&app) {
@@ -187,6 +273,33 @@ async fn an_archive_that_cannot_be_written_deletes_nothing(store: Arc<Store>) {
 
     assert_eq!(orkestra::code::Coded::code(&error), "ORK_STORE_CANNOT_OPEN");
     assert_eq!(streams(&app).await, ["order-1"]);
+    app.close().await.unwrap();
+}
+
+async fn an_archive_is_written_by_one_at_a_time(store: Arc<Store>) {
+    let app = store.app().start().await.unwrap();
+    if !lists_streams(&app) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("old.jsonl");
+    append(&store, &app, "order-1", 1).await;
+    store.clock.advance(DAY * 2);
+    // Another process is in the middle of a line.
+    std::fs::write(&archive, "{\"strea").unwrap();
+    let other = std::fs::File::open(&archive).unwrap();
+    other.lock().unwrap();
+
+    let retention = app.retention();
+    let purge = || retention.purge_streams(orders(DAY).archive(&archive));
+    let error = purge().await.unwrap_err();
+
+    assert_eq!(orkestra::code::Coded::code(&error), "ORK_STORE_LOCKED");
+    assert_eq!(std::fs::read_to_string(&archive).unwrap(), "{\"strea");
+    assert_eq!(streams(&app).await, ["order-1"]);
+    drop(other);
+    assert_eq!(purge().await.unwrap().streams, 1);
+    assert_eq!(lines(&archive).len(), 1);
     app.close().await.unwrap();
 }
 
@@ -241,15 +354,16 @@ async fn old_messages_of_the_outbox_are_purged(store: Arc<Store>) {
         .leases
         .acquire("orkestra.outbox".into(), "away".into(), DAY * 10);
     assert!(away.await.unwrap().is_some());
+    // More than two steps take out.
     services
         .outbox
-        .enqueue((0..3).map(outgoing).collect())
+        .enqueue((100..2_600).map(outgoing).collect())
         .await
         .unwrap();
     store.clock.advance(DAY * 2);
     services.outbox.enqueue(vec![outgoing(7)]).await.unwrap();
 
-    assert_eq!(app.retention().purge_outbox(DAY).await.unwrap(), 3);
+    assert_eq!(app.retention().purge_outbox(DAY).await.unwrap(), 2_500);
 
     assert_eq!(app.outbox().pending().await.unwrap().messages, 1);
     app.close().await.unwrap();
@@ -260,7 +374,10 @@ suite! {
         old_streams_are_archived_whole_and_gone,
         nothing_is_lost_while_streams_go_on,
         softly_deleted_events_are_not_archived_and_so_stay,
+        streams_are_purged_page_by_page,
+        a_purge_that_ends_in_the_middle_loses_nothing,
         an_archive_that_cannot_be_written_deletes_nothing,
+        an_archive_is_written_by_one_at_a_time,
         old_rows_are_purged_in_many_steps,
         old_messages_of_the_outbox_are_purged,
     }

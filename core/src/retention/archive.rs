@@ -1,7 +1,7 @@
 //! A file of recorded events, one JSON object in each line.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::PathBuf,
 };
@@ -35,7 +35,7 @@ struct Line<'a> {
     metadata: &'a RawValue,
 }
 
-/// The file, open for appending.
+/// The file, open for appending and locked: of two that write at once, one would delete what the other one's lines have overwritten.
 pub(super) struct Archive {
     path: PathBuf,
     file: BufWriter<File>,
@@ -44,13 +44,18 @@ pub(super) struct Archive {
 impl Archive {
     /// Opens the file, makes it if there is none, and takes a last line away that was not finished.
     pub(super) fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let open = || -> io::Result<File> {
+        let open = || -> io::Result<Option<File>> {
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
             let end = end_of_lines(&mut file)?;
             if !is_ours(&mut file, end)? {
                 return Err(io::Error::other("its last line is not one of an archive"));
@@ -64,12 +69,15 @@ impl Archive {
             File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()?;
             #[cfg(not(unix))]
             let _ = folder;
-            Ok(file)
+            Ok(Some(file))
         };
         match open() {
-            Ok(file) => Ok(Self {
+            Ok(Some(file)) => Ok(Self {
                 file: BufWriter::new(file),
                 path,
+            }),
+            Ok(None) => Err(StoreError::Locked {
+                path: path.display().to_string(),
             }),
             Err(error) => Err(failed(&path, &error)),
         }
@@ -98,6 +106,21 @@ impl Archive {
             .map_err(io::Error::from)
             .and_then(|()| self.file.write_all(b"\n"));
         written.map_err(|error| failed(&self.path, &error))
+    }
+
+    /// Where the next line begins.
+    pub(super) fn end(&mut self) -> Result<u64, StoreError> {
+        let end = self.file.stream_position();
+        end.map_err(|error| failed(&self.path, &error))
+    }
+
+    /// Takes away what was appended from `end` on.
+    pub(super) fn cut(&mut self, end: u64) -> Result<(), StoreError> {
+        let cut = self
+            .file
+            .seek(SeekFrom::Start(end))
+            .and_then(|_| self.file.get_ref().set_len(end));
+        cut.map_err(|error| failed(&self.path, &error))
     }
 
     /// Makes what was appended survive a power cut.

@@ -138,8 +138,17 @@ impl Retention {
         }
     }
 
-    /// Appends the events of `stream` to the archive.
+    /// Appends the events of `stream` to the archive, all or none.
     async fn keep(&self, stream: &IdleStream, archive: &mut Archive) -> Result<Kept, StoreError> {
+        let end = archive.end()?;
+        let kept = self.append(stream, archive).await?;
+        if kept != Kept::All {
+            archive.cut(end)?;
+        }
+        Ok(kept)
+    }
+
+    async fn append(&self, stream: &IdleStream, archive: &mut Archive) -> Result<Kept, StoreError> {
         let name = stream.stream.clone();
         let all = stream_events(
             Arc::clone(&self.events),
@@ -232,6 +241,7 @@ impl Retention {
 }
 
 /// What the archive has of a stream.
+#[derive(PartialEq, Eq)]
 enum Kept {
     All,
     /// Not its softly deleted events.
@@ -267,4 +277,52 @@ async fn aside<T: Send + 'static>(
             reason: "the thread of the work ended".into(),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        adapters::memory::MemoryStore,
+        clock::ManualClock,
+        ports::StreamName,
+        testing::{block_on, samples::orders},
+    };
+
+    #[test]
+    fn a_stream_that_went_on_while_it_was_read_is_not_in_the_archive() {
+        let clock = Arc::new(ManualClock::default());
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let stream = StreamName::new("order-1").unwrap();
+        let append = store.append(stream.clone(), orders(1..=3), ExpectedRevision::Any);
+        block_on(append).unwrap();
+        let retention = Retention {
+            events: store.clone(),
+            dead_letters: store.clone(),
+            outbox: store.clone(),
+            inbox: store,
+            clock,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.jsonl");
+        std::fs::write(&path, "{}\n").unwrap();
+        let mut archive = Archive::open(path.clone()).unwrap();
+        let mut keep = |last_revision| {
+            let stream = IdleStream {
+                stream: stream.clone(),
+                last_revision,
+                last_occurred_at: Timestamp::default(),
+            };
+            let kept = block_on(retention.keep(&stream, &mut archive)).unwrap();
+            archive.sync().unwrap();
+            (
+                kept == Kept::All,
+                std::fs::read_to_string(&path).unwrap().lines().count(),
+            )
+        };
+
+        assert_eq!(keep(1), (false, 1));
+
+        assert_eq!(keep(2), (true, 4));
+    }
 }
