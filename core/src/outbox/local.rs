@@ -251,6 +251,10 @@ impl Shared {
         let message = &row.message;
         let routes: Vec<usize> = {
             let state = self.state.lock();
+            if state.stopping {
+                // Its handlers have gone: it comes again at the next start.
+                return Ok(());
+            }
             let routes = state.routes.iter().enumerate();
             routes
                 .filter(|(_, route)| wants(&route.spec, message))
@@ -383,3 +387,6 @@ fn raw(message: &Outgoing) -> RawMessage {
         dead_letter: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
