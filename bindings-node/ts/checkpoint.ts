@@ -3,7 +3,14 @@
  *
  * @packageDocumentation
  */
-import { type Connection, type Dialect, linkOf, type Steps, type Work } from "./drivers/index.js";
+import {
+  type Connection,
+  type Dialect,
+  isTrue,
+  linkOf,
+  type Steps,
+  type Work,
+} from "./drivers/index.js";
 import { refuseStoreFile } from "./drivers/store-file.js";
 import { errorOf, InvalidHandlerError } from "./errors.js";
 import { attempt, native } from "./native.js";
@@ -198,7 +205,7 @@ export class Checkpoint {
     if (dialect === "sqlite") yield* refuseStoreFile(this.#facts.storeFiles);
     const sql = sqlOf(dialect);
     const [row] = yield { sql: sql.exists, parameters: [] };
-    if (row?.[0]) return;
+    if (isTrue(row?.[0])) return;
     for (const text of sql.create) yield { sql: text, parameters: [] };
   }
 

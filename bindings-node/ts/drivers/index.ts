@@ -10,6 +10,7 @@ import { isPgClient, pgLink } from "./pg.js";
 import { betterLink, isBetterDatabase, isNodeDatabase, nodeLink } from "./sqlite.js";
 
 export type { Cells, Dialect, Link, Parameter, Statement, Steps, Work } from "./link.js";
+export { isTrue } from "./link.js";
 
 /** A connection with an open transaction: a `Client` or `PoolClient` of pg, a `Database` of better-sqlite3, a `DatabaseSync` of node:sqlite. */
 export type Connection = object;
@@ -37,6 +38,6 @@ export function linkOf(given: Connection): Link {
 
 function describe(given: unknown): string {
   if (given === null || typeof given !== "object") return given === null ? "null" : typeof given;
-  const name = given.constructor?.name ?? "an object";
+  const name = given.constructor?.name || "an object";
   return "totalCount" in given && "query" in given ? `${name}, a pool: connect a client` : name;
 }

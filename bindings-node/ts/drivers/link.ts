@@ -18,8 +18,11 @@ export interface Statement {
   readonly parameters: readonly Parameter[];
 }
 
-/** A row: the values in the order of the columns. Numbers of 64 bits may come as text. */
+/** A row: the values in the order of the columns. PostgreSQL's are text, SQLite's may be bigints. */
 export type Cells = readonly unknown[];
+
+/** Whether a database says yes. */
+export const isTrue = (value: unknown): boolean => value === "t" || Number(value) === 1;
 
 /** Gives statements, takes their rows, returns a result. */
 export type Steps<T> = Generator<Statement, T, readonly Cells[]>;

@@ -6,17 +6,30 @@
 import {
   type AsyncLink,
   type Cells,
+  isTrue,
   noTransaction,
   runSoon,
   type Statement,
-  type Work,
 } from "./link.js";
+
+interface Query {
+  readonly text: string;
+  readonly values: unknown[];
+  readonly rowMode: "array";
+  readonly types: { getTypeParser(): (value: string | Buffer) => unknown };
+}
 
 /** What we use of a `Client` or a `PoolClient`. */
 export interface PgClient {
-  query(config: { text: string; values: unknown[]; rowMode: "array" }): Promise<{ rows: Cells[] }>;
-  /** `I` idle, `T` in a transaction, `E` in a failed one; from pg 8.17 on. */
+  query(query: Query): Promise<{ rows: Cells[] }>;
+  /** `I` idle, `T` in a transaction, `E` in a failed one, as the last answer said; from pg 8.17 on. */
   getTransactionStatus?(): string | null;
+  /** Whether nothing is under way. */
+  readonly readyForQuery?: unknown;
+  /** What waits to be sent. */
+  readonly _queryQueue?: unknown;
+  /** What was sent and not answered, where the client sends ahead. */
+  readonly _sentQueryQueue?: unknown;
 }
 
 export function isPgClient(given: object): given is PgClient {
@@ -33,23 +46,45 @@ export function isPgClient(given: object): given is PgClient {
 export function pgLink(client: PgClient): AsyncLink {
   return {
     kind: "async",
-    async run<T>(work: Work<T>): Promise<T> {
-      await requireTransaction(client);
-      return runSoon(work("postgres"), (statement) => rows(client, statement));
-    },
+    // Where the client knows, the first statement is sent before this call returns: whatever the caller sends next comes after it.
+    run: (work) =>
+      runSoon(work("postgres"), async ({ sql, parameters }) => {
+        const open = transactionOf(client) ?? (await asked(client));
+        if (open === "I") throw noTransaction("pg.Client");
+        return rows(client, sql, parameters);
+      }),
   };
 }
 
-async function rows(client: PgClient, { sql, parameters }: Statement): Promise<readonly Cells[]> {
-  const result = await client.query({ text: sql, values: [...parameters], rowMode: "array" });
-  return result.rows;
+/** Values as text, whatever parsers the user has set; a client with `binary` gets booleans and bigints of ours as bytes. */
+const TEXT: Query["types"] = {
+  getTypeParser: () => (value) => {
+    if (typeof value === "string") return value;
+    return value.length === 8 ? String(value.readBigInt64BE()) : value[0] === 1 ? "t" : "f";
+  },
+};
+
+async function rows(
+  client: PgClient,
+  text: string,
+  parameters: Statement["parameters"] = [],
+): Promise<readonly Cells[]> {
+  const values = [...parameters];
+  return (await client.query({ text, values, rowMode: "array", types: TEXT })).rows;
 }
 
-/** Statements may be queued on the client, so its status counts only after they have been answered. */
-async function requireTransaction(client: PgClient): Promise<void> {
-  const text = "SELECT statement_timestamp() > transaction_timestamp()";
-  const [row] = (await client.query({ text, values: [], rowMode: "array" })).rows;
+/** `I`, `T` or `E`, without asking the server; nothing while statements are under way that may change it, and from an older pg. */
+function transactionOf(client: PgClient): string | undefined {
+  const { readyForQuery, _queryQueue: waiting, _sentQueryQueue: sent = [] } = client;
+  const isIdle = readyForQuery === true && isEmpty(waiting) && isEmpty(sent);
+  return isIdle ? (client.getTransactionStatus?.() ?? undefined) : undefined;
+}
+
+const isEmpty = (queue: unknown): boolean => Array.isArray(queue) && queue.length === 0;
+
+/** As {@link transactionOf}, asked behind what is under way. */
+async function asked(client: PgClient): Promise<string> {
   // A transaction that one statement opens for itself has the time of that statement.
-  const open = client.getTransactionStatus?.() ?? (row?.[0] === true ? "T" : "I");
-  if (open === "I") throw noTransaction("pg.Client");
+  const [row] = await rows(client, "SELECT statement_timestamp() <> transaction_timestamp()");
+  return client.getTransactionStatus?.() ?? (isTrue(row?.[0]) ? "T" : "I");
 }

@@ -35,7 +35,14 @@ export function isBetterDatabase(given: object): given is BetterDatabase {
 }
 
 export function isNodeDatabase(given: object): given is NodeDatabase {
-  return given.constructor.name === "DatabaseSync" && "prepare" in given && "exec" in given;
+  return "prepare" in given && "exec" in given && isNamed(Object.getPrototypeOf(given));
+}
+
+/** Whether it is of the class `DatabaseSync`, or of one that extends it. */
+function isNamed(prototype: object | null): boolean {
+  if (prototype === null) return false;
+  if (prototype.constructor?.name === "DatabaseSync") return true;
+  return isNamed(Object.getPrototypeOf(prototype) as object | null);
 }
 
 /** The link to a database of better-sqlite3. */
