@@ -3,6 +3,7 @@
 mod connection;
 mod numbers;
 mod transactions;
+mod trouble;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ suite! {
     cases: [
         l01_every_field_reads_back,
         l01_a_body_that_is_no_json_keeps_its_bytes,
+        l01_a_text_with_the_character_zero_is_no_obstacle,
         l02_entries_are_listed_by_handler_topic_time_text_and_status,
         l02_pages_have_a_total,
         l03_requeueing_keeps_the_id_and_marks_the_entry,
@@ -32,7 +33,7 @@ mod cases {
         message::MessageKind,
         ports::{
             DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterReason, DeadLetterStatus,
-            StoreError,
+            ErrorRecord, StoreError,
         },
         testing::{
             block_on,
@@ -104,6 +105,31 @@ mod cases {
         record(f, letter.clone());
 
         assert_eq!(get(f, 1).unwrap(), letter);
+    }
+
+    pub(super) fn l01_a_text_with_the_character_zero_is_no_obstacle(f: &Store) {
+        let error = ErrorRecord {
+            error_type: "shop.Bad\0Type".into(),
+            message: "a\0b".into(),
+            trace: "\0".into(),
+        };
+        let letter = DeadLetter {
+            type_name: "Shop\0".into(),
+            topic: "orders.\0".into(),
+            correlation_id: "a\0b".into(),
+            trace_id: Some("\0".into()),
+            errors: vec![error.clone()],
+            body: vec![0, 1, 2].into(),
+            ..dead_letter(1, PLACE, NOON)
+        };
+
+        record(f, letter.clone());
+
+        let found = get(f, 1).unwrap();
+        assert_eq!((found.body, found.errors), (letter.body, vec![error]));
+        assert!(found.correlation_id.starts_with('a'));
+        let status = |filter: &mut DeadLetterFilter| filter.status = Some(DeadLetterStatus::Dead);
+        assert_eq!(numbers(&list(f, status)), [1]);
     }
 
     pub(super) fn l02_entries_are_listed_by_handler_topic_time_text_and_status(f: &Store) {

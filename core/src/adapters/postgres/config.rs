@@ -1,10 +1,13 @@
 //! The URL of a database: everything about it is in there, so that a URL is enough to reach it.
 
-use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::adapters::shared::url::{
-    decode, host_and_port, number, path, seconds, shorten, split, wrong,
+    both, decode, host_and_port, number, parts, path, seconds, unknown, word, wrong,
 };
+
+/// The port unless the URL says another.
+const PORT: u16 = 5432;
 
 /// When the connection is encrypted, and whom it trusts; the words are libpq's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +53,8 @@ pub struct PostgresConfig {
     pub(super) pool: usize,
     /// `pooler`: `session` or `transaction`.
     pub(super) pooler: Pooler,
+    /// `listen`: host and port of the server itself, past the pooler.
+    pub(super) listen: Option<(String, u16)>,
     /// `migrate=never`: the tables are there already.
     pub(super) migrate: bool,
     /// `application_name`. Default `orkestra`.
@@ -93,27 +98,9 @@ impl PostgresConfig {
     /// # Errors
     /// Which part is wrong: what was expected and what was found, never the password.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let rest = match url.split_once("://") {
-            Some(("postgres" | "postgresql", rest)) => rest,
-            Some((other, _)) => return Err(wrong("scheme", "postgres or postgresql", other)),
-            None => return Err("expected postgres://, found no //".into()),
-        };
-        if url.contains('#') {
-            return Err("expected no #; write it as %23".into());
-        }
-        let (authority, database, query) = split(rest)?;
-        let database = database.unwrap_or_default();
-        let (user, password, address) = match authority.rsplit_once('@') {
-            None => ("postgres".to_owned(), None, authority),
-            Some((login, address)) => match login.split_once(':') {
-                None => (decode("user", login)?, None, address),
-                Some((user, password)) => (
-                    decode("user", user)?,
-                    Some(decode("password", password)?),
-                    address,
-                ),
-            },
-        };
+        let parts = parts(url, &["postgres", "postgresql"])?;
+        let (address, database) = (parts.address, parts.path.unwrap_or_default());
+        let (user, password) = parts.login.unwrap_or_else(|| ("postgres".to_owned(), None));
         if address.contains(',') {
             return Err("host: expected one, found several".into());
         }
@@ -122,7 +109,7 @@ impl PostgresConfig {
         }
         let mut config = Self {
             host: String::new(),
-            port: 5432,
+            port: PORT,
             database: match database {
                 "" => user.clone(),
                 database => decode("database", database)?,
@@ -132,6 +119,7 @@ impl PostgresConfig {
             schema: "orkestra".into(),
             pool: 4,
             pooler: Pooler::Session,
+            listen: None,
             migrate: true,
             application_name: "orkestra".into(),
             connect_timeout: Duration::from_secs(10),
@@ -144,22 +132,20 @@ impl PostgresConfig {
             sslcert: None,
             sslkey: None,
         };
-        let mut seen = HashSet::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
-            if !seen.insert(name) {
-                return Err(format!("{}: expected once, found twice", shorten(name)));
-            }
-            config.set(name, &decode(name, value)?)?;
+        let mut given_port = false;
+        for (name, value) in parts.parameters {
+            given_port |= name == "port";
+            config.set(name, &value)?;
         }
         if !address.is_empty() || config.host.is_empty() {
+            // The parameters are for a socket: there is no colon behind which its port could stand.
             if !config.host.is_empty() {
                 return Err("host: expected once, found twice".into());
             }
-            // The port of a socket stands behind a colon without a host.
-            (config.host, config.port) = host_and_port(address, 5432)?;
+            if given_port {
+                return Err("port: expected behind the host, found as a parameter".into());
+            }
+            (config.host, config.port) = host_and_port(address, PORT)?;
         }
         config.check()?;
         Ok(config)
@@ -175,19 +161,16 @@ impl PostgresConfig {
             "schema" => self.schema = schema(value)?,
             "pool" => self.pool = usize::from(number::<u16>(name, value, 1, 1000)?),
             "pooler" => {
-                self.pooler = match value {
-                    "session" => Pooler::Session,
-                    "transaction" => Pooler::Transaction,
-                    _ => return Err(wrong(name, "session or transaction", value)),
-                }
+                let words = [
+                    ("session", Pooler::Session),
+                    ("transaction", Pooler::Transaction),
+                ];
+                self.pooler = word(name, value, &words)?;
             }
-            "migrate" => {
-                self.migrate = match value {
-                    "auto" => true,
-                    "never" => false,
-                    _ => return Err(wrong(name, "auto or never", value)),
-                }
+            "listen" => {
+                self.listen = Some(host_and_port(value, PORT).map_err(|e| format!("{name}: {e}"))?);
             }
+            "migrate" => self.migrate = word(name, value, &[("auto", true), ("never", false)])?,
             "application_name" => self.application_name = text(name, value)?,
             "connect_timeout" => self.connect_timeout = seconds(name, value, 0.001)?,
             "startup_wait" => self.startup_wait = seconds(name, value, 0.0)?,
@@ -195,28 +178,19 @@ impl PostgresConfig {
             "lock_timeout" => self.lock_timeout = seconds(name, value, 0.0)?,
             "poll_interval" => self.poll_interval = seconds(name, value, 0.01)?,
             "sslmode" => {
-                self.sslmode = match value {
-                    "disable" => SslMode::Disable,
-                    "prefer" => SslMode::Prefer,
-                    "require" => SslMode::Require,
-                    "verify-ca" => SslMode::VerifyCa,
-                    "verify-full" => SslMode::VerifyFull,
-                    _ => {
-                        let modes = "disable, prefer, require, verify-ca or verify-full";
-                        return Err(wrong(name, modes, value));
-                    }
-                }
+                let words = [
+                    ("disable", SslMode::Disable),
+                    ("prefer", SslMode::Prefer),
+                    ("require", SslMode::Require),
+                    ("verify-ca", SslMode::VerifyCa),
+                    ("verify-full", SslMode::VerifyFull),
+                ];
+                self.sslmode = word(name, value, &words)?;
             }
             "sslrootcert" => self.sslrootcert = Some(path(name, value)?),
             "sslcert" => self.sslcert = Some(path(name, value)?),
             "sslkey" => self.sslkey = Some(path(name, value)?),
-            _ => {
-                return Err(format!(
-                    "expected one of the parameters {}, found {}",
-                    PARAMETERS.join(", "),
-                    shorten(name)
-                ));
-            }
+            _ => return Err(unknown(name, PARAMETERS)),
         }
         Ok(())
     }
@@ -228,9 +202,11 @@ impl PostgresConfig {
         if self.database.contains('\0') {
             return Err(wrong("database", "a name", &self.database));
         }
-        if self.sslcert.is_some() != self.sslkey.is_some() {
-            return Err("expected both of sslcert and sslkey, found one".into());
+        if self.listen.is_some() && self.pooler == Pooler::Session {
+            return Err("listen: expected pooler=transaction with it".into());
         }
+        let given = [self.sslcert.is_some(), self.sslkey.is_some()];
+        both(["sslcert", "sslkey"], given)?;
         let of_tls = [
             ("sslrootcert", self.sslrootcert.is_some()),
             ("sslcert", self.sslcert.is_some()),
@@ -241,6 +217,18 @@ impl PostgresConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The same past the pooler, where `listen` says how to get there.
+    pub(super) fn direct(&self) -> Option<Self> {
+        let (host, port) = self.listen.clone()?;
+        Some(Self {
+            host,
+            port,
+            pooler: Pooler::Session,
+            listen: None,
+            ..self.clone()
+        })
     }
 
     /// The database as messages name it.
@@ -263,6 +251,7 @@ const PARAMETERS: &[&str] = &[
     "schema",
     "pool",
     "pooler",
+    "listen",
     "migrate",
     "application_name",
     "connect_timeout",
@@ -276,6 +265,14 @@ const PARAMETERS: &[&str] = &[
     "sslkey",
 ];
 
+/// Words of SQL that name no schema without quotes. Source: PostgreSQL's table of key words, those that are reserved.
+const RESERVED: &str = "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation column \
+    concurrently constraint create cross current_catalog current_date current_role current_schema current_time current_timestamp current_user \
+    default deferrable desc distinct do else end except false fetch for foreign freeze from full grant group having ilike in initially inner \
+    intersect into is isnull join lateral leading left like limit localtime localtimestamp natural not notnull null offset on only or order \
+    outer overlaps placing primary references returning right select session_user similar some symmetric system_user table tablesample then \
+    to trailing true union unique user using variadic verbose when where window with";
+
 /// A name that needs no quotes in SQL.
 fn schema(value: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -283,6 +280,9 @@ fn schema(value: &str) -> Result<String, String> {
     if !begins || !value.chars().all(plain) || value.len() > 48 || value.starts_with("pg_") {
         let rule = "1 to 48 of a-z, 0-9 and _, no digit and no pg_ in front";
         return Err(wrong("schema", rule, value));
+    }
+    if RESERVED.split_whitespace().any(|word| word == value) {
+        return Err(wrong("schema", "a name that is no word of SQL", value));
     }
     Ok(value.to_owned())
 }
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn every_part_is_read() {
         let config = PostgresConfig::parse(
-            "postgres://us%40er:p%3Aw@[::1]:5499/my%2Fshop?schema=ork_2&pool=7&pooler=transaction&migrate=never\
+            "postgres://us%40er:p%3Aw@[::1]:5499/my%2Fshop?schema=ork_2&pool=7&pooler=transaction&listen=db.example:5498&migrate=never\
              &application_name=my%20app&connect_timeout=0.5&startup_wait=60&statement_timeout=0&lock_timeout=2&poll_interval=0.1\
              &sslmode=verify-full&sslrootcert=/etc/ca.pem&sslcert=c.pem&sslkey=k.pem",
         )
@@ -330,6 +330,9 @@ mod tests {
         assert_eq!(config.database, "my/shop");
         assert_eq!(config.schema, "ork_2");
         assert_eq!((config.pool, config.pooler), (7, Pooler::Transaction));
+        let direct = config.direct().unwrap();
+        assert_eq!((direct.host.as_str(), direct.port), ("db.example", 5498));
+        assert_eq!(direct.pooler, Pooler::Session);
         assert!(!config.migrate);
         assert_eq!(config.application_name, "my app");
         assert_eq!(config.startup_wait, Duration::from_secs(60));
@@ -356,7 +359,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_passwords_are_not() {
         for (url, message) in [
-            ("postgres:localhost", "expected postgres://, found no //"),
+            (
+                "postgres:localhost",
+                "expected postgres:// or postgresql://, found no //",
+            ),
             (
                 "postgres://",
                 "host: expected a name or an address, found nothing",
@@ -397,6 +403,34 @@ mod tests {
             (
                 "postgres://h/shop?sslcert=a",
                 "expected both of sslcert and sslkey, found one",
+            ),
+            (
+                "postgres://h/shop?schema=order",
+                "schema: expected a name that is no word of SQL, found order",
+            ),
+            (
+                "postgres://h/shop?port=5433",
+                "port: expected behind the host, found as a parameter",
+            ),
+            (
+                "postgres://h/shop?listen=db",
+                "listen: expected pooler=transaction with it",
+            ),
+            (
+                "postgres://h/shop?pooler=transaction&listen=db:x",
+                "listen: port: expected a whole number from 1 to 65535",
+            ),
+            (
+                "postgres://u:secret/2@h/shop",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
+            ),
+            (
+                "postgres://u:secret?2@h/shop",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
+            ),
+            (
+                "postgres://u:a@secret/2@h/shop",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
             ),
             (
                 "postgres://h/shop?pool=1&pool=2",

@@ -73,7 +73,7 @@ const PURGE: &str = "DELETE FROM {schema}.dead_letters WHERE serial IN ( \
 #[async_trait]
 impl DeadLetterStore for PostgresStore {
     async fn record(&self, letter: DeadLetter) -> Result<DeadLetter, StoreError> {
-        let letter = Arc::new(letter);
+        let letter = Arc::new(storable(letter));
         self.transact(move |conn| {
             let letter = Arc::clone(&letter);
             async move { record(&conn, &letter).await }
@@ -157,6 +157,22 @@ impl PostgresStore {
         })?
         .await
     }
+}
+
+/// The letter without the one character that no column of text takes: a letter that could not be recorded would be tried for ever.
+fn storable(mut letter: DeadLetter) -> DeadLetter {
+    let texts = [
+        &mut letter.handler,
+        &mut letter.type_name,
+        &mut letter.topic,
+        &mut letter.correlation_id,
+    ];
+    for text in texts.into_iter().chain(&mut letter.trace_id) {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+    letter
 }
 
 fn unknown(id: Uuid) -> Failure {

@@ -1,6 +1,6 @@
 //! What the server and the driver say, as the port's errors.
 
-use std::error::Error as _;
+use std::{error::Error as _, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -88,7 +88,12 @@ impl Failure {
 
 fn ends_the_session(code: &SqlState) -> bool {
     let code = code.code();
-    code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "57P05")
+    // A read-only server may be one that was the first until now: a new connection finds out who is.
+    code.starts_with("08")
+        || matches!(
+            code,
+            "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25006" | "25P03"
+        )
 }
 
 /// Parameters and columns that do not fit their types: a mistake here, or a table that somebody changed.
@@ -107,6 +112,11 @@ pub(super) fn store_error(place: &str, error: &tokio_postgres::Error) -> StoreEr
             StoreError::Corrupt {
                 what: store,
                 reason: chain(error),
+            }
+        } else if let Some(reason) = untrusted(error) {
+            StoreError::UntrustedServer {
+                server: store,
+                reason,
             }
         } else if error.to_string().contains("authentication") {
             StoreError::AccessDenied {
@@ -147,11 +157,43 @@ pub(super) fn store_error(place: &str, error: &tokio_postgres::Error) -> StoreEr
             what: store,
             reason,
         },
+        // It does not matter how often it is tried: values that it cannot hold, and tables that are not as we made them.
+        code if ["22", "23", "54"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            StoreError::InvalidArgument {
+                argument: "a value".into(),
+                reason: format!("{} ({code})", with_object(said)),
+            }
+        }
+        code if code.starts_with("42") => StoreError::Corrupt {
+            what: store,
+            reason: format!("{reason} ({code})"),
+        },
         // What remains is the server's trouble of the moment.
         code => StoreError::Unavailable {
             reason: format!("{place}: {reason} ({code})"),
         },
     }
+}
+
+/// What is wrong with the server's certificate, if it is that.
+fn untrusted(error: &tokio_postgres::Error) -> Option<String> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(reason)) =
+            inner.or_else(|| error.downcast_ref())
+        {
+            return Some(reason.to_string());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The error and what it came from.

@@ -36,9 +36,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn append_many(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
-        for append in &appends {
-            queue::check(&append.events)?;
-        }
+        queue::check(appends.iter().map(|append| &*append.events))?;
         let queue = &self.core()?.queue;
         queue.push(|answer| Work::Many(appends, answer))?.await
     }

@@ -14,6 +14,7 @@ mod hub;
 mod idle;
 mod inbox_store;
 mod lease_store;
+mod listener;
 mod migrate;
 mod names;
 mod numbers;

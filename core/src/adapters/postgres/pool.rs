@@ -48,12 +48,18 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// When to try again, at the latest at `limit`; `None` when that is over.
-    pub(super) fn next(&mut self, limit: Instant) -> Option<Instant> {
-        let now = Instant::now();
+    /// When to try again after a failure `now`.
+    pub(super) fn after(&mut self, now: Instant) -> Instant {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST_PAUSE);
-        (now < limit).then(|| (now + pause).min(limit))
+        now + pause
+    }
+
+    /// The same, at the latest at `limit`; `None` when that is over.
+    pub(super) fn next(&mut self, limit: Instant) -> Option<Instant> {
+        let now = Instant::now();
+        let next = self.after(now).min(limit);
+        (now < limit).then_some(next)
     }
 }
 

@@ -21,6 +21,12 @@ const MAX_REQUESTS: usize = 1_000;
 const MAX_EVENTS: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// What one call takes at most: a message to the server has less than 1 GiB.
+const MAX_CALL: usize = 256 * 1024 * 1024;
+
+/// What an event takes besides its payloads, about.
+const OVERHEAD: usize = 100;
+
 /// An append, and somebody who waits for it.
 pub(super) struct OneAppend {
     pub(super) append: Append,
@@ -49,6 +55,7 @@ struct State {
     works: VecDeque<Work>,
     closing: bool,
     closers: Vec<Answer<()>>,
+    ended: bool,
 }
 
 /// The writer's queue.
@@ -61,7 +68,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Queues an append now; the reply comes after its commit.
     pub(super) fn append(&self, append: Append) -> Result<Reply<Appended>, StoreError> {
-        check(&append.events)?;
+        check([&*append.events])?;
         let (answer, reply) = reply();
         let one = OneAppend { append, answer };
         let mut state = self.open()?;
@@ -95,14 +102,19 @@ impl Queue {
         Ok(state)
     }
 
-    /// Refuses what comes from now on; the reply comes when all that was queued is done.
+    /// Refuses what comes from now on; the reply comes when all that was queued is done and the writer has ended.
     pub(super) fn close(&self) -> Reply<()> {
         let (answer, reply) = reply();
         let mut state = self.state.lock();
         state.closing = true;
-        state.closers.push(answer);
-        drop(state);
-        self.filled.notify_one();
+        if state.ended {
+            drop(state);
+            answer.give(Ok(()));
+        } else {
+            state.closers.push(answer);
+            drop(state);
+            self.filled.notify_one();
+        }
         reply
     }
 
@@ -112,11 +124,12 @@ impl Queue {
         state.closing && state.works.is_empty()
     }
 
-    /// Answers those who wait for the end.
+    /// The writer has ended: answers those who wait for that.
     pub(super) fn end(&self) {
         let (works, closers) = {
             let mut state = self.state.lock();
             state.closing = true;
+            state.ended = true;
             (mem::take(&mut state.works), mem::take(&mut state.closers))
         };
         drop(works);
@@ -160,12 +173,31 @@ fn size(events: &[NewEvent]) -> usize {
     events.iter().map(|e| e.data.len() + e.metadata.len()).sum()
 }
 
-/// Refuses a batch that is too long, holds an id twice, or what the database cannot hold.
-pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
-    let refused = |reason: String| StoreError::InvalidArgument {
+/// Refuses appends that are too long, hold an id twice, or what the database cannot hold.
+pub(super) fn check<'a>(
+    appends: impl IntoIterator<Item = &'a [NewEvent]>,
+) -> Result<(), StoreError> {
+    let mut bytes = 0;
+    for events in appends {
+        bytes += size(events) + OVERHEAD * events.len();
+        check_one(events)?;
+    }
+    if bytes > MAX_CALL {
+        return Err(refused(format!(
+            "expected at most {MAX_CALL} bytes together, found {bytes}"
+        )));
+    }
+    Ok(())
+}
+
+fn refused(reason: String) -> StoreError {
+    StoreError::InvalidArgument {
         argument: "events".into(),
         reason,
-    };
+    }
+}
+
+fn check_one(events: &[NewEvent]) -> Result<(), StoreError> {
     if events.len() > MAX_BATCH {
         return Err(refused(format!(
             "expected at most {MAX_BATCH}, found {}",
@@ -177,6 +209,14 @@ pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
         && let Some(twice) = events.iter().find(|event| !seen.insert(event.id))
     {
         return Err(refused(format!("{} is there twice", twice.id)));
+    }
+    if let Some(event) = events.iter().find(|e| i32::try_from(e.version).is_err()) {
+        return Err(refused(format!(
+            "{}: expected a version up to {}, found {}",
+            event.id,
+            i32::MAX,
+            event.version
+        )));
     }
     events.iter().try_for_each(payload::check)
 }

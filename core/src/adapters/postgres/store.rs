@@ -24,6 +24,7 @@ use super::{
     connect::{Conn, Connector},
     error::Failure,
     hub::Hub,
+    listener,
     migrate::migrate,
     names::Names,
     pool::{Lost, Pool, Within, connect_until},
@@ -281,6 +282,9 @@ async fn work(
             return;
         }
     };
+    if let Some(direct) = core.connector.config.direct() {
+        tokio::spawn(listener::listen(Arc::clone(&core), direct));
+    }
     let _ = tell.send(Ok(()));
     // Told, or the sender is gone: both are the end.
     let _ = ended.await;

@@ -23,6 +23,7 @@ use crate::{
     ports::{Append, Appended, DeleteMode, NewEvent, Position, StoreError},
 };
 
+pub(super) const LISTEN: &str = "LISTEN {schema}";
 const DELETE: &str = "SELECT {schema}.delete_stream($1, $2, $3)";
 const NOTIFY: &str = "SELECT pg_notify('{schema}', $1)";
 const LOOK: &str = "SELECT (SELECT max(position) FROM {schema}.events), EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL)";
@@ -161,7 +162,7 @@ impl Writer {
         manner: Manner,
     ) -> Result<Vec<Result<Appended, StoreError>>, Failure> {
         let mut manner = manner;
-        let (mut races, mut losses) = (1, 0);
+        let (mut races, mut losses, mut learned) = (1, 0, false);
         loop {
             let failure = match self.write_once(appends, manner).await {
                 Ok(results) => return Ok(results),
@@ -169,6 +170,10 @@ impl Writer {
             };
             if failure.code() == Some(&SqlState::UNIQUE_VIOLATION) && !manner.careful {
                 manner.careful = true;
+            } else if failure.code() == Some(&SqlState::UNIQUE_VIOLATION) && !learned {
+                // A sequence that is behind what it counts is mended where all is learned anew.
+                learned = true;
+                self.numbers = Numbers::default();
             } else if failure.lost_a_race() && races < TRIES {
                 races += 1;
             } else if failure.lost_the_connection() {
@@ -418,8 +423,7 @@ impl Writer {
 /// Has the session told of others' commits, where it can be.
 pub(super) async fn listen(core: &Core, conn: &Conn) -> Result<(), Failure> {
     if core.connector.config.pooler == Pooler::Session {
-        conn.batch(&core.connector.sql.render("LISTEN {schema}"))
-            .await?;
+        conn.batch(&core.connector.sql.render(LISTEN)).await?;
     }
     Ok(())
 }

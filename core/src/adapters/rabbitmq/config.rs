@@ -1,9 +1,9 @@
 //! The URL of a broker: everything about it is in there, so that a URL is enough to reach it.
 
-use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::adapters::shared::url::{
-    decode, encode, host_and_port, number, path, seconds, shorten, split, wrong,
+    both, decode, encode, host_and_port, number, parts, path, seconds, unknown, word, wrong,
 };
 
 /// What kind of queues handlers have.
@@ -89,29 +89,14 @@ impl RabbitmqConfig {
     /// # Errors
     /// Which part is wrong: what was expected and what was found, never the password.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (tls, rest) = match url.split_once("://") {
-            Some(("amqp", rest)) => (false, rest),
-            Some(("amqps", rest)) => (true, rest),
-            Some((other, _)) => return Err(wrong("scheme", "amqp or amqps", other)),
-            None => return Err("expected amqp:// or amqps://, found no //".into()),
+        let parts = parts(url, &["amqp", "amqps"])?;
+        let tls = parts.scheme == "amqps";
+        let (user, password) = match parts.login {
+            None => ("guest".to_owned(), "guest".to_owned()),
+            Some((user, password)) => (user, password.unwrap_or_default()),
         };
-        if url.contains('#') {
-            return Err("expected no #; write it as %23".into());
-        }
-        let (authority, path, query) = split(rest)?;
-        let (user, password, address) = match authority.rsplit_once('@') {
-            None => ("guest".to_owned(), "guest".to_owned(), authority),
-            Some((login, address)) => {
-                let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                (
-                    decode("user", user)?,
-                    decode("password", password)?,
-                    address,
-                )
-            }
-        };
-        let (host, port) = host_and_port(address, if tls { 5671 } else { 5672 })?;
-        let vhost = match path {
+        let (host, port) = host_and_port(parts.address, if tls { 5671 } else { 5672 })?;
+        let vhost = match parts.path {
             None | Some("") => "/".to_owned(),
             Some(path) if path.contains('/') => {
                 return Err(format!(
@@ -140,15 +125,8 @@ impl RabbitmqConfig {
             keyfile: None,
             server_name: None,
         };
-        let mut seen = HashSet::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
-            if !seen.insert(name) {
-                return Err(format!("{name}: expected once, found twice"));
-            }
-            config.set(name, &decode(name, value)?)?;
+        for (name, value) in parts.parameters {
+            config.set(name, &value)?;
         }
         config.check()?;
         Ok(config)
@@ -157,18 +135,14 @@ impl RabbitmqConfig {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "queue_type" => {
-                self.queue_type = match value {
-                    "quorum" => QueueType::Quorum,
-                    "classic" => QueueType::Classic,
-                    _ => return Err(wrong(name, "quorum or classic", value)),
-                }
+                let words = [
+                    ("quorum", QueueType::Quorum),
+                    ("classic", QueueType::Classic),
+                ];
+                self.queue_type = word(name, value, &words)?;
             }
             "declare" => {
-                self.passive = match value {
-                    "active" => false,
-                    "passive" => true,
-                    _ => return Err(wrong(name, "active or passive", value)),
-                }
+                self.passive = word(name, value, &[("active", false), ("passive", true)])?;
             }
             "prefetch" => self.prefetch = number(name, value, 1, 65_535)?,
             "crash_limit" => self.crash_limit = number(name, value, 1, 1_000_000)?,
@@ -181,21 +155,14 @@ impl RabbitmqConfig {
             "keyfile" => self.keyfile = Some(path(name, value)?),
             "server_name" if !value.is_empty() => self.server_name = Some(value.to_owned()),
             "server_name" => return Err(wrong(name, "a name", "nothing")),
-            _ => {
-                return Err(format!(
-                    "expected one of the parameters {}, found {}",
-                    PARAMETERS.join(", "),
-                    shorten(name)
-                ));
-            }
+            _ => return Err(unknown(name, PARAMETERS)),
         }
         Ok(())
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.certfile.is_some() != self.keyfile.is_some() {
-            return Err("expected both of certfile and keyfile, found one".into());
-        }
+        let given = [self.certfile.is_some(), self.keyfile.is_some()];
+        both(["certfile", "keyfile"], given)?;
         let of_tls = [
             ("cacertfile", self.cacertfile.is_some()),
             ("certfile", self.certfile.is_some()),
@@ -336,6 +303,14 @@ mod tests {
             (
                 "amqp://h?cacertfile=a.pem",
                 "cacertfile: expected amqps, found amqp",
+            ),
+            (
+                "amqp://u:secret/2@h",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
+            ),
+            (
+                "amqp://u:secret?2@h",
+                "expected no @ behind the host; write / ? and @ in other parts as %2F, %3F and %40",
             ),
             (
                 "amqp://[::1",

@@ -70,8 +70,10 @@ impl Future for Rung {
             bell.next += 1;
             bell.next
         });
-        bell.waiting.insert(place, cx.waker().clone());
+        // The one before is dropped without the lock: it may be the last of something that waits here, too.
+        let before = bell.waiting.insert(place, cx.waker().clone());
         drop(bell);
+        drop(before);
         self.place = Some(place);
         Poll::Pending
     }
@@ -80,7 +82,8 @@ impl Future for Rung {
 impl Drop for Rung {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.signal.0.lock().waiting.remove(&place);
+            let waker = self.signal.0.lock().waiting.remove(&place);
+            drop(waker);
         }
     }
 }

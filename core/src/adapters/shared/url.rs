@@ -1,6 +1,100 @@
 //! Parts of a URL, read with errors that name the part and never show a secret.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
+
+/// The parts of `scheme://user:password@address/path?query`.
+pub(crate) struct Parts<'a> {
+    pub(crate) scheme: &'a str,
+    /// User and password, decoded.
+    pub(crate) login: Option<(String, Option<String>)>,
+    pub(crate) address: &'a str,
+    /// What stands behind the first `/`, as it stands there.
+    pub(crate) path: Option<&'a str>,
+    /// Names and decoded values, each name once.
+    pub(crate) parameters: Vec<(&'a str, String)>,
+}
+
+/// Takes a URL apart that has one of `schemes`.
+///
+/// # Errors
+/// Which part is wrong: what was expected and what was found, never a password.
+pub(crate) fn parts<'a>(url: &'a str, schemes: &[&str]) -> Result<Parts<'a>, String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        let all = schemes.join(":// or ");
+        return Err(format!("expected {all}://, found no //"));
+    };
+    if !schemes.contains(&scheme) {
+        return Err(wrong("scheme", &schemes.join(" or "), scheme));
+    }
+    if url.contains('#') {
+        return Err("expected no #; write it as %23".into());
+    }
+    let (authority, path, query) = split(rest)?;
+    let (login, address) = match authority.rsplit_once('@') {
+        None => (None, authority),
+        Some((login, address)) => {
+            let (user, password) = match login.split_once(':') {
+                Some((user, password)) => (user, Some(decode("password", password)?)),
+                None => (login, None),
+            };
+            (Some((decode("user", user)?, password)), address)
+        }
+    };
+    Ok(Parts {
+        scheme,
+        login,
+        address,
+        path,
+        parameters: parameters(query)?,
+    })
+}
+
+fn parameters(query: &str) -> Result<Vec<(&str, String)>, String> {
+    let mut seen = HashSet::new();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let read = pairs.map(|pair| {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| wrong(pair, "a value after =", "none"))?;
+        if !seen.insert(name) {
+            return Err(format!("{}: expected once, found twice", shorten(name)));
+        }
+        Ok((name, decode(name, value)?))
+    });
+    read.collect()
+}
+
+/// The parameter `name` is none of `known`.
+pub(crate) fn unknown(name: &str, known: &[&str]) -> String {
+    let (known, name) = (known.join(", "), shorten(name));
+    format!("expected one of the parameters {known}, found {name}")
+}
+
+/// What the word `value` stands for.
+pub(crate) fn word<T: Copy>(name: &str, value: &str, words: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == value) {
+        return Ok(*meaning);
+    }
+    let mut expected = String::new();
+    for (place, (word, _)) in (1..).zip(words) {
+        expected += match place {
+            1 => "",
+            _ if place == words.len() => " or ",
+            _ => ", ",
+        };
+        expected += word;
+    }
+    Err(wrong(name, &expected, value))
+}
+
+/// Both of two parameters that belong together, or none.
+pub(crate) fn both(names: [&str; 2], given: [bool; 2]) -> Result<(), String> {
+    if given[0] == given[1] {
+        return Ok(());
+    }
+    let [first, second] = names;
+    Err(format!("expected both of {first} and {second}, found one"))
+}
 
 /// What was expected of `part` and what was found.
 pub(crate) fn wrong(part: &str, expected: &str, found: &str) -> String {

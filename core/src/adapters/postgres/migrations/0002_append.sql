@@ -59,7 +59,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
     SELECT e.position INTO last FROM {schema}.events e ORDER BY e.position DESC LIMIT 1;
-    IF last > (SELECT p.last_value FROM {schema}.positions p) THEN
+    IF last > coalesce(pg_sequence_last_value('{schema}.positions'), 0) THEN
         PERFORM setval('{schema}.positions', last);
     END IF;
 END $$;
@@ -131,7 +131,7 @@ BEGIN
     refusals := 0;
     LOOP
         SELECT s.batch INTO at FROM {schema}.staging s
-        WHERE s.refused IS NULL AND s.batch > at AND (NOT p_own OR s.transaction = pg_current_xact_id())
+        WHERE s.refused IS NULL AND s.batch > at AND (s.transaction = pg_current_xact_id()) = p_own
         ORDER BY s.batch LIMIT 1;
         more := FOUND;
         EXIT WHEN NOT more OR NOT p_own AND (events >= 5000 OR recorded + refusals >= 100);
@@ -577,11 +577,15 @@ BEGIN
         -- It sees the past only. Whoever deleted one of the streams since has changed its row, and this fails as a lost race.
         PERFORM FROM (SELECT DISTINCT g.stream FROM {schema}.staging g WHERE g.transaction = pg_current_xact_id()) g
         JOIN {schema}.streams s ON s.name = g.stream FOR SHARE OF s;
+    ELSE
+        -- What was committed before comes before.
+        LOOP
+            SELECT * INTO done FROM {schema}.record_staged(false);
+            EXIT WHEN NOT done.more;
+        END LOOP;
     END IF;
     SELECT * INTO done FROM {schema}.record_staged(true);
-    IF done.position IS NOT NULL THEN
-        PERFORM pg_notify('{schema}', 'events - ' || done.position);
-    END IF;
+    PERFORM pg_notify('{schema}', 'events - ' || coalesce(done.position::text, ''));
     RETURN NULL;
 EXCEPTION WHEN unique_violation OR exclusion_violation THEN
     -- In a transaction that sees the past only: others have appended since.
