@@ -85,7 +85,7 @@ impl PyExecution {
 
     /// A page was folded.
     fn folded(&self, page: &Page) {
-        let revision = page.events.last().map(|e| e.revision);
+        let revision = page.events().last().map(|e| e.revision);
         self.0.lock().folded(revision, page.last, page.end);
     }
 

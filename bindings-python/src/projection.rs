@@ -130,12 +130,8 @@ impl PyProjection {
         batch: ProjectionBatch,
         registry: Arc<registry::Inner>,
     ) -> PyResult<Py<PyAny>> {
-        let page = Page {
-            last: batch.position.map(|p| p.0),
-            end: batch.end,
-            events: batch.events,
-            registry,
-        };
+        let last = batch.position.map(|p| p.0);
+        let page = Page::new(batch.events, registry, last, batch.end);
         (page, batch.replaying).into_py_any(py)
     }
 }

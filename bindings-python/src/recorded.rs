@@ -21,24 +21,30 @@ use crate::{
     stamp::{Link, PyStamp, Stamp},
 };
 
+/// Events that were read together, and who knows their types.
+#[derive(Debug)]
+struct Events {
+    list: Vec<ports::RecordedEvent>,
+    registry: Arc<registry::Inner>,
+}
+
 /// An event as it was recorded: with its stream, revision and position.
 ///
-/// The garbage collector does not know it: the typed event, which is all it refers to, never refers back.
+/// The typed event, which is all it refers to, never refers back.
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug)]
 pub(crate) struct RecordedEvent {
-    pub(crate) core: ports::RecordedEvent,
-    registry: Arc<registry::Inner>,
+    /// Not a copy of its own: a batch has as many as it has events, and they come and go together.
+    events: Arc<Events>,
+    index: usize,
+    /// Whether it stays with the others of its batch, and its typed event with it.
+    stays: bool,
     event: Mutex<Option<Py<PyAny>>>,
 }
 
 impl RecordedEvent {
-    pub(crate) fn new(core: ports::RecordedEvent, registry: Arc<registry::Inner>) -> Self {
-        Self {
-            core,
-            registry,
-            event: Mutex::new(None),
-        }
+    fn core(&self) -> &ports::RecordedEvent {
+        &self.events.list[self.index]
     }
 }
 
@@ -51,7 +57,12 @@ impl RecordedEvent {
             return Ok(event.bind(py).clone());
         }
         // No lock is held while the class's validators run.
-        let event = self.registry.decode(py, &self.core)?;
+        let registry = &self.events.registry;
+        let event = if self.stays {
+            registry.decode_to_stay(py, self.core())?
+        } else {
+            registry.decode(py, self.core())?
+        };
         Ok(self
             .event
             .lock()
@@ -63,49 +74,49 @@ impl RecordedEvent {
     /// The id.
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        convert::uuid(py, self.core.id)
+        convert::uuid(py, self.core().id)
     }
 
     /// The type name.
     #[getter]
     fn r#type(&self) -> &str {
-        &self.core.type_name
+        &self.core().type_name
     }
 
     /// Schema version of the payload as it was recorded.
     #[getter]
     fn version(&self) -> u32 {
-        self.core.version
+        self.core().version
     }
 
     /// The stream.
     #[getter]
     fn stream(&self) -> &str {
-        &self.core.stream
+        &self.core().stream
     }
 
     /// 0-based place in the stream.
     #[getter]
     fn revision(&self) -> u64 {
-        self.core.revision
+        self.core().revision
     }
 
     /// Place in the whole store.
     #[getter]
     fn position(&self) -> u64 {
-        self.core.position.0
+        self.core().position.0
     }
 
     /// The payload as recorded: JSON, UTF-8 bytes.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.core.data)
+        PyBytes::new(py, &self.core().data)
     }
 
     /// Who and why.
     #[getter]
     fn metadata(&self) -> PyResult<Metadata> {
-        self.core
+        self.core()
             .metadata()
             .map(Metadata)
             .map_err(|error| errors::raise(&error))
@@ -114,17 +125,17 @@ impl RecordedEvent {
     /// When it happened, an aware `datetime` in UTC.
     #[getter]
     fn occurred_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        convert::datetime(py, self.core.occurred_at)
+        convert::datetime(py, self.core().occurred_at)
     }
 
     fn __repr__(&self) -> String {
         format!(
             "RecordedEvent(type='{}', stream='{}', revision={}, position={}, id='{}')",
-            self.core.type_name,
-            self.core.stream,
-            self.core.revision,
-            self.core.position,
-            self.core.id
+            self.core().type_name,
+            self.core().stream,
+            self.core().revision,
+            self.core().position,
+            self.core().id
         )
     }
 }
@@ -133,24 +144,52 @@ impl RecordedEvent {
 #[pyclass(frozen, module = "orkestra._orkestra")]
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) events: Vec<ports::RecordedEvent>,
-    pub(crate) registry: Arc<registry::Inner>,
+    events: Arc<Events>,
     /// The stream's last revision, or the position that was read up to.
     pub(crate) last: Option<u64>,
     pub(crate) end: bool,
+}
+
+impl Page {
+    /// These events; `last` is the stream's last revision, or the position that was read up to.
+    pub(crate) fn new(
+        list: Vec<ports::RecordedEvent>,
+        registry: Arc<registry::Inner>,
+        last: Option<u64>,
+        end: bool,
+    ) -> Self {
+        Self {
+            events: Arc::new(Events { list, registry }),
+            last,
+            end,
+        }
+    }
+
+    /// The events.
+    pub(crate) fn events(&self) -> &[ports::RecordedEvent] {
+        &self.events.list
+    }
+
+    fn recorded(&self, index: usize, stays: bool) -> Option<RecordedEvent> {
+        (index < self.events.list.len()).then(|| RecordedEvent {
+            events: Arc::clone(&self.events),
+            index,
+            stays,
+            event: Mutex::new(None),
+        })
+    }
 }
 
 #[pymethods]
 impl Page {
     /// The recorded events.
     fn records(&self, py: Python<'_>) -> PyResult<Vec<Py<RecordedEvent>>> {
-        self.events
-            .iter()
+        (0..self.events().len())
+            .filter_map(|index| self.recorded(index, true))
             .map(|event| {
-                Py::new(
-                    py,
-                    RecordedEvent::new(event.clone(), Arc::clone(&self.registry)),
-                )
+                let event = Bound::new(py, event)?;
+                fastcall::hide(&event);
+                Ok(event.unbind())
             })
             .collect()
     }
@@ -165,9 +204,7 @@ impl Page {
 
     /// The recorded event at `index`.
     fn record(&self, index: usize) -> PyResult<RecordedEvent> {
-        self.events
-            .get(index)
-            .map(|event| RecordedEvent::new(event.clone(), Arc::clone(&self.registry)))
+        self.recorded(index, false)
             .ok_or_else(|| PyIndexError::new_err(index))
     }
 
@@ -178,10 +215,10 @@ impl Page {
         py: Python<'py>,
         count: Option<usize>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        self.events
+        self.events()
             .iter()
             .take(count.unwrap_or(usize::MAX))
-            .map(|event| self.registry.decode(py, event))
+            .map(|event| self.events.registry.decode_to_stay(py, event))
             .collect()
     }
 
@@ -193,8 +230,9 @@ impl Page {
         state: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut state = state;
-        for event in &self.events {
-            if !self.registry.knows(&event.type_name) {
+        let registry = &self.events.registry;
+        for event in self.events() {
+            if !registry.knows(&event.type_name) {
                 return Err(errors::raise(
                     &orkestra::aggregate::AggregateError::UnknownEvent {
                         aggregate: String::new(),
@@ -204,7 +242,7 @@ impl Page {
                     },
                 ));
             }
-            let typed = self.registry.decode(py, event)?;
+            let typed = registry.decode(py, event)?;
             state = fastcall::call(evolve, [&state, &typed], None)?;
         }
         Ok(state)
@@ -212,24 +250,24 @@ impl Page {
 
     /// How many of the first events the command made.
     fn recorded_prefix(&self, command_id: &str) -> usize {
-        Uuid::try_parse(command_id).map_or(0, |id| recorded_prefix(id, &self.events))
+        Uuid::try_parse(command_id).map_or(0, |id| recorded_prefix(id, self.events()))
     }
 
     /// The revision of the event at `index`, counted from the end when negative.
     fn revision_at(&self, index: isize) -> Option<u64> {
         let index = if index < 0 {
-            self.events.len().checked_add_signed(index)
+            self.events().len().checked_add_signed(index)
         } else {
             usize::try_from(index).ok()
         };
         index
-            .and_then(|index| self.events.get(index))
+            .and_then(|index| self.events().get(index))
             .map(|event| event.revision)
     }
 
     /// The revision and the position of the event at `index`.
     fn place_at(&self, index: usize) -> Option<(u64, u64)> {
-        self.events
+        self.events()
             .get(index)
             .map(|event| (event.revision, event.position.0))
     }
@@ -247,7 +285,7 @@ impl Page {
     }
 
     fn __len__(&self) -> usize {
-        self.events.len()
+        self.events().len()
     }
 }
 
@@ -266,12 +304,8 @@ impl Records {
     }
 
     fn __next__(&self) -> Option<RecordedEvent> {
-        let page = self.page.get();
-        let event = page.events.get(self.next.fetch_add(1, Ordering::Relaxed))?;
-        Some(RecordedEvent::new(
-            event.clone(),
-            Arc::clone(&page.registry),
-        ))
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.page.get().recorded(next, false)
     }
 }
 
@@ -281,10 +315,11 @@ pub(crate) fn put_recorded_stamp(
     recorded: &RecordedEvent,
     message: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
+    let core = recorded.core();
     let stamp = PyStamp::sent(Stamp {
-        id: recorded.core.id,
-        at: recorded.core.occurred_at,
-        link: Link::Stored(recorded.core.metadata.as_ref().into()),
+        id: core.id,
+        at: core.occurred_at,
+        link: Link::Stored(core.metadata.as_ref().into()),
     });
     fastcall::put_stamp(message, Bound::new(message.py(), stamp)?.as_any());
     Ok(())

@@ -35,6 +35,8 @@ struct Decoder {
     version: u32,
     /// Steps by the version they start from.
     upcasters: HashMap<u32, Py<PyAny>>,
+    /// Whether its objects hold nothing but their fields.
+    holds_fields_only: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,28 @@ impl Inner {
         event: &RecordedEvent,
     ) -> PyResult<Bound<'py, PyAny>> {
         let decoder = self.decoders.read().get(&*event.type_name).cloned();
+        Self::decode_with(py, event, decoder.as_deref())
+    }
+
+    /// The same of an event that stays for a while, with many others: the garbage collector is spared it, if it can be.
+    pub(crate) fn decode_to_stay<'py>(
+        &self,
+        py: Python<'py>,
+        event: &RecordedEvent,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let decoder = self.decoders.read().get(&*event.type_name).cloned();
+        let object = Self::decode_with(py, event, decoder.as_deref())?;
+        if decoder.is_some_and(|decoder| decoder.holds_fields_only) {
+            fastcall::spare(&object);
+        }
+        Ok(object)
+    }
+
+    fn decode_with<'py>(
+        py: Python<'py>,
+        event: &RecordedEvent,
+        decoder: Option<&Decoder>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let object = match decoder {
             Some(decoder) => decoder.decode(py, &event.type_name, event.version, &event.data)?,
             None => py
@@ -96,7 +120,9 @@ impl Inner {
             at: event.occurred_at,
             link: Link::Stored(event.metadata.as_ref().into()),
         });
-        fastcall::put_stamp(&object, Bound::new(py, stamp)?.as_any());
+        let stamp = Bound::new(py, stamp)?;
+        fastcall::hide(&stamp);
+        fastcall::put_stamp(&object, stamp.as_any());
         Ok(object)
     }
 
@@ -325,6 +351,12 @@ impl Registry {
                 .unbind(),
             version,
             upcasters,
+            holds_fields_only: class
+                .py()
+                .import("orkestra._payloads")?
+                .getattr("holds_fields_only")?
+                .call1((class,))?
+                .extract()?,
         });
         let mut decoders = self.0.decoders.write();
         for name in names {

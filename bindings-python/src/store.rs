@@ -162,13 +162,8 @@ impl Log {
                 Ok::<_, StoreError>(page)
             },
             move |py, page| {
-                Page {
-                    events: page.events,
-                    registry,
-                    last: page.position.map(|p| p.0),
-                    end: page.end,
-                }
-                .into_py_any(py)
+                let last = page.position.map(|p| p.0);
+                Page::new(page.events, registry, last, page.end).into_py_any(py)
             },
         )
     }
@@ -382,13 +377,7 @@ impl Services {
         Ok(Op::new(
             async move { store.read_stream(stream, options).await },
             move |py, page| {
-                Page {
-                    events: page.events,
-                    registry,
-                    last: page.last_revision,
-                    end: page.end,
-                }
-                .into_py_any(py)
+                Page::new(page.events, registry, page.last_revision, page.end).into_py_any(py)
             },
         ))
     }

@@ -110,10 +110,6 @@ impl Reader {
 }
 
 fn page(batch: Batch, registry: Arc<registry::Inner>) -> Page {
-    Page {
-        events: batch.events,
-        registry,
-        last: batch.position.map(|p| p.0),
-        end: false,
-    }
+    let last = batch.position.map(|p| p.0);
+    Page::new(batch.events, registry, last, false)
 }

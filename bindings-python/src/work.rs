@@ -49,7 +49,7 @@ fn poison_word(poison: Poison) -> &'static str {
 impl PyWork {
     #[new]
     fn new(page: &Page, policy: &PyRetryPolicy, poison: &str) -> PyResult<Self> {
-        let positions = page.events.iter().map(|event| event.position);
+        let positions = page.events().iter().map(|event| event.position);
         let end = page.last.map(orkestra::ports::Position);
         let work = Work::new(positions, end, &policy.0, self::poison(poison)?);
         Ok(Self(Mutex::new(work)))
@@ -147,7 +147,7 @@ impl PyWork {
         ids: &PyIds,
     ) -> PyResult<DeadLetter> {
         let recorded = page
-            .events
+            .events()
             .get(index)
             .ok_or_else(|| PyIndexError::new_err(index))?;
         let reason = DeadLetterReason::parse(reason)

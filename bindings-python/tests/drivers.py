@@ -24,8 +24,9 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -359,6 +360,21 @@ SQLITE = [
 ]
 
 DRIVERS = POSTGRES + SQLITE
+
+
+@contextlib.contextmanager
+def seems_open_on(store: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that says it has the file of a store open.
+
+    In truth it has another one: a second SQLite library on a store's file cuts off the
+    memory that the first one has mapped, which kills the process now and then.
+    """
+    name = store.with_name("elsewhere.db")
+    with closing(sqlite3.connect(name)) as connection, connection:
+        connection.execute("CREATE TABLE notes (id)")
+        name.rename(store.with_name("real.db"))
+        name.symlink_to(store)
+        yield connection
 
 
 class RolledBackError(Exception):

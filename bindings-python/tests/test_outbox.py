@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from boards import Board
-from drivers import SQLITE, Driver, RolledBackError
+from drivers import SQLITE, Driver, RolledBackError, seems_open_on
 from orkestra import (
     Inbox,
     Metadata,
@@ -24,6 +27,7 @@ from orkestra.errors import (
     InvalidConnectionError,
     InvalidHandlerError,
     InvalidIdError,
+    NotCaughtUpError,
     StoreFileError,
     WrongKindError,
 )
@@ -220,6 +224,39 @@ async def test_a_claim_commits_with_what_was_done_in_the_users_own_file(
     ]
 
 
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_events_wait_for_an_inbox_that_is_away(
+    tmp_path: Path, concurrency: int
+) -> None:
+    path = tmp_path / "store.db"
+    app = Orkestra("shop", store=f"sqlite:{path}")
+    seen: list[str] = []
+
+    @app.event_handler(OrderPlaced, inbox=True, concurrency=concurrency)
+    async def note(event: OrderPlaced) -> None:
+        seen.append(event.order_id)
+
+    def rename(before: str, after: str) -> None:
+        # By another process: nothing else in this one may open the file.
+        code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=20).execute("
+        code += f"'ALTER TABLE {before} RENAME TO {after}')"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    numbers = [str(n) for n in range(5)]
+    async with app:
+        assert await app.store.head() is None
+        await asyncio.to_thread(rename, "orkestra_inbox", "away")
+        events = [OrderPlaced(order_id=number) for number in numbers]
+        done = await app.store.append("orders", events)
+        assert done.position is not None
+        with pytest.raises(NotCaughtUpError):
+            await app.caught_up("note", done.position, timeout=1)
+        assert seen == []
+        await asyncio.to_thread(rename, "away", "orkestra_inbox")
+        await app.caught_up("note", done.position)
+    assert seen == numbers
+
+
 async def test_the_stores_own_file_keeps_no_claims(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     app = Orkestra("shop", store=f"sqlite:{path}")
@@ -227,8 +264,7 @@ async def test_the_stores_own_file_keeps_no_claims(tmp_path: Path) -> None:
 
     @app.event_handler(OrderPlaced, inbox=True)
     async def ship(_event: OrderPlaced, inbox: Inbox) -> None:
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.execute("ATTACH ? AS other", (str(path),))
+        with seems_open_on(path) as connection:
             try:
                 await inbox.claim(connection)
             except StoreFileError as error:
@@ -237,7 +273,7 @@ async def test_the_stores_own_file_keeps_no_claims(tmp_path: Path) -> None:
     await app.outbox.add(OrderPlaced(order_id="o-1"))
     async with app:
         await gone(app)
-    assert [error.path for error in refused] == [str(path)]
+    assert [error.path.rpartition("/")[2] for error in refused] == ["elsewhere.db"]
 
 
 def test_a_parameter_for_the_inbox_needs_the_option() -> None:

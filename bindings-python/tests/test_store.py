@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import PrivateAttr
 
 from orkestra import Event, Orkestra, RawEvent, id_of, metadata_of
 from orkestra.errors import (
@@ -589,3 +593,46 @@ async def test_e06_a_handler_reads_in_one_process_at_a_time(sqlite: str) -> None
         assert done.position is not None
         await two.caught_up("note", done.position)
         assert seen[10:] == [("two", 10)]
+
+
+class TagsChanged(Event, type_name="Shop.TagsChanged"):
+    tags: list[str]
+
+
+class PriceSeen(Event, type_name="Shop.PriceSeen"):
+    cents: int
+
+    @cached_property
+    def readers(self) -> list[PriceSeen]:
+        return [self]
+
+
+class NoteTaken(Event, type_name="Shop.NoteTaken"):
+    note: str
+    _readers: list[Any] = PrivateAttr(default_factory=list)
+
+
+async def test_events_that_stay_together_end_without_the_garbage_collector(
+    store: str,
+) -> None:
+    given: list[Event] = [
+        OrderPlaced(order_id="o", quantity=1),
+        TagsChanged(tags=["new"]),
+        PriceSeen(cents=1),
+        NoteTaken(note="n"),
+    ]
+    app = Orkestra("shop", store=store).add_types(*(type(event) for event in given))
+    async with app:
+        await app.store.append("s", given)
+        reader = app.subscribe()
+        batch = await reader.pending()
+        found = [recorded.event for recorded in batch]
+        assert found == given
+        # What can hold a cycle is left to the collector, the rest costs it nothing.
+        assert [gc.is_tracked(event) for event in found] == [False, True, True, True]
+        assert not any(gc.is_tracked(recorded) for recorded in batch)
+        assert found[2].readers == [found[2]]
+        ends = [weakref.ref(event) for event in found[:2]]
+        del batch, found
+        assert [end() for end in ends] == [None, None]
+        await reader.close()

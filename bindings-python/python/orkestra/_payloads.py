@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import typing
+from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from orkestra.errors import InvalidPayloadError
@@ -15,7 +16,18 @@ from orkestra.errors import InvalidPayloadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orkestra.messages import Command
+    from orkestra.messages import Command, Message
+
+
+def holds_fields_only(kind: type[Message]) -> bool:
+    """Whether instances of the class have no place for anything but their fields."""
+    own = kind.__mro__[: kind.__mro__.index(BaseModel)]
+    return not kind.__private_attributes__ and not any(
+        isinstance(value, cached_property) or (name == "__slots__" and value)
+        for base in own
+        if base.__module__ != "orkestra.messages"
+        for name, value in vars(base).items()
+    )
 
 
 def result_json(result: Any) -> bytes:

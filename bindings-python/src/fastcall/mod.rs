@@ -22,6 +22,7 @@ mod incoming;
 mod options;
 mod route;
 mod slot;
+mod spared;
 mod symbols;
 
 use pyo3::prelude::*;
@@ -30,6 +31,7 @@ pub(crate) use call::stamp_fact;
 pub(crate) use coroutine::stamp_sending;
 pub(crate) use incoming::{handle, take_incoming, with_incoming};
 pub(crate) use slot::{is_message, put as put_stamp, stamp_of};
+pub(crate) use spared::{hide, spare};
 pub(crate) use symbols::call;
 
 /// Adds the types and functions to the module.
