@@ -60,6 +60,7 @@ async def test_what_is_added_reaches_its_handlers(store: str) -> None:
     backlog = await app.outbox.pending()
     assert backlog == OutboxBacklog(2, backlog.oldest)
     assert backlog.oldest is not None
+    assert (await app.health()).outbox == backlog
     async with app:
         await gone(app)
         await eventually(lambda: len(seen) == 3)

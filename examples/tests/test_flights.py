@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from services import database
 
@@ -99,6 +101,54 @@ def test_the_view_is_built_anew_beside_the_live_one(
 
             assert rebuilt["events"] == said["events"]
             assert rebuilt["board"] == said["board"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_rebuild_that_is_killed_half_way_is_begun_again(
+    runtime: str, data: Path
+) -> None:
+    with database() as store:
+        said = run(runtime, data, "--store", store, "--limit", str(SLICE))
+        rebuild = ["--data", str(data), "--rebuild", "--store", store]
+        with (
+            psycopg.connect(store) as ours,
+            psycopg.connect(store, autocommit=True) as look,
+        ):
+            rows = "SELECT * FROM board ORDER BY kind, name"
+            before = look.execute(rows).fetchall()
+            # Its first save waits for this row, so it is half-way until it dies.
+            ours.execute(
+                "INSERT INTO orkestra.view_checkpoints"
+                " VALUES ('flights.board_rebuild', NULL, 0, now())"
+            )
+            process = subprocess.Popen([*PROGRAMS[runtime], *rebuild])
+            try:
+                _until_one_waits(look, process)
+            finally:
+                process.kill()
+                process.wait()
+            ours.rollback()
+            assert look.execute(rows).fetchall() == before
+
+        rebuilt = run(runtime, data, "--rebuild", "--store", store)
+
+        assert rebuilt["events"] == said["events"]
+        assert rebuilt["board"] == said["board"]
+
+
+def _until_one_waits(
+    look: psycopg.Connection, process: subprocess.Popen[bytes]
+) -> None:
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + 30
+    while look.execute(waits).fetchone() == (0,):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "nothing waits"
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

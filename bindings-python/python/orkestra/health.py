@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orkestra.errors import OrkestraError
+from orkestra.outbox import OutboxBacklog
 
 if TYPE_CHECKING:
     from orkestra.app import Orkestra
@@ -33,6 +34,7 @@ class Health:
             of each consumer its handler, queue, whether it is consuming, its error.
         relay: With a broker: how far this process has published the log, and why it
             does not go on.
+        outbox: Messages that wait in the outbox, and since when the oldest does.
     """
 
     ok: bool
@@ -45,6 +47,7 @@ class Health:
     projections: list[ProjectionState] = field(default_factory=list)
     bus: dict[str, Any] | None = None
     relay: dict[str, Any] | None = None
+    outbox: OutboxBacklog = field(default=OutboxBacklog(0, None))
 
 
 async def health_of(app: Orkestra) -> Health:
@@ -53,6 +56,7 @@ async def health_of(app: Orkestra) -> Health:
     bus: dict[str, Any] | None = None
     relay: dict[str, Any] | None = None
     projections: list[ProjectionState] = []
+    outbox = OutboxBacklog(0, None)
     try:
         services = app._services_or_refuse()
         bus = services.bus_health()
@@ -61,6 +65,7 @@ async def health_of(app: Orkestra) -> Health:
             relay = {"position": published[0], "error": published[1]}
         head = await services.head()
         projections = await app._projection_states()
+        outbox = OutboxBacklog(*await services.outbox_backlog())
         _, dead = await services.list_dead_letters(
             handler=None,
             topic=None,
@@ -89,4 +94,5 @@ async def health_of(app: Orkestra) -> Health:
         projections=projections,
         bus=bus,
         relay=relay,
+        outbox=outbox,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 Values = tuple[str | int, ...]
+LIBPQ = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
 
 
 class Transaction(Protocol):
@@ -42,7 +43,14 @@ async def open_view(store: str) -> View:
     """The database for the views of a store."""
     if store.startswith("sqlite:"):
         return SqliteView(f"{store.removeprefix('sqlite:')}.board")
-    return await PostgresView.open(urlsplit(store)._replace(query="").geturl())
+    return await PostgresView.open(libpq_url(store))
+
+
+def libpq_url(store: str) -> str:
+    """The URL of a store for a driver: with what libpq knows, such as ``sslmode``."""
+    parts = urlsplit(store)
+    known = [(name, value) for name, value in parse_qsl(parts.query) if name in LIBPQ]
+    return parts._replace(query=urlencode(known)).geturl()
 
 
 class SqliteView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -19,6 +19,8 @@ from stock.view import keep_stock, levels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+LIBPQ = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
 
 TheApp = Annotated[Orkestra, Depends(get_app)]
 
@@ -41,13 +43,19 @@ def get_pool(request: Request) -> AsyncConnectionPool:
 ThePool = Annotated[AsyncConnectionPool, Depends(get_pool)]
 
 
+def libpq_url(store: str) -> str:
+    """The URL of the store for a driver: with what libpq knows, such as ``sslmode``."""
+    parts = urlsplit(store)
+    known = [(name, value) for name, value in parse_qsl(parts.query) if name in LIBPQ]
+    return parts._replace(query=urlencode(known)).geturl()
+
+
 def build(store: str) -> FastAPI:
     """The service over a store in PostgreSQL, whose database holds the view, too."""
 
     @asynccontextmanager
     async def running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        database = urlsplit(store)._replace(query="").geturl()
-        pool: AsyncConnectionPool = AsyncConnectionPool(database, open=False)
+        pool: AsyncConnectionPool = AsyncConnectionPool(libpq_url(store), open=False)
         async with pool:
             app = Orkestra("shop", store=store)
             app.add_aggregate(Stock)
