@@ -286,7 +286,7 @@ async fn an_archive_is_written_by_one_at_a_time(store: Arc<Store>) {
     append(&store, &app, "order-1", 1).await;
     store.clock.advance(DAY * 2);
     // Another process is in the middle of a line.
-    std::fs::write(&archive, "{\"strea").unwrap();
+    std::fs::write(&archive, "{\"positi").unwrap();
     let other = std::fs::File::open(&archive).unwrap();
     other.lock().unwrap();
 
@@ -295,7 +295,7 @@ async fn an_archive_is_written_by_one_at_a_time(store: Arc<Store>) {
     let error = purge().await.unwrap_err();
 
     assert_eq!(orkestra::code::Coded::code(&error), "ORK_STORE_LOCKED");
-    assert_eq!(std::fs::read_to_string(&archive).unwrap(), "{\"strea");
+    assert_eq!(std::fs::read_to_string(&archive).unwrap(), "{\"positi");
     assert_eq!(streams(&app).await, ["order-1"]);
     drop(other);
     assert_eq!(purge().await.unwrap().streams, 1);
