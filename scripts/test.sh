@@ -35,7 +35,7 @@ test_node() {
     step "tsc" node_tool tsc -p tsconfig.json
     need_servers
     step "vitest" node_tool vitest run
-    step "vitest, node:sqlite" with_node_sqlite bindings-node/tests/drivers.test.ts bindings-node/tests/projections.test.ts
+    step "vitest, node:sqlite" with_node_sqlite bindings-node/tests/{drivers,inbox,projections}.test.ts
 }
 
 test_examples() {

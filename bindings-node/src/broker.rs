@@ -60,7 +60,7 @@ impl SendIn<'_> {
             body,
             issued_at: metadata.issued_at,
             max_retries: self.max_retries,
-            trace: TraceContext::default(),
+            trace: self.message.trace(),
         })
     }
 

@@ -17,7 +17,7 @@ use orkestra::{
     registry::HandlerIndex,
     retry::RetryPolicy,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     bridge::{Spawner, Started},
@@ -337,7 +337,7 @@ fn addressed(id: uuid::Uuid, lane: &Lane, incoming: &Incoming) -> Addressed {
         topic: incoming.raw().topic.clone(),
         body: Some(incoming.raw().body.clone()),
         correlation_id: incoming.metadata().correlation_id.to_string(),
-        trace_id: None,
+        trace_id: incoming.trace().trace_id(),
     }
 }
 
@@ -365,5 +365,14 @@ fn write_message(text: &mut String, incoming: &Incoming) {
     );
     if let Some(max_retries) = incoming.max_retries() {
         let _ = write!(text, ",\"max_retries\":{max_retries}");
+    }
+    let trace = incoming.trace();
+    if !trace.is_empty() {
+        let trace = json!({
+            "traceparent": trace.traceparent.as_deref(),
+            "tracestate": trace.tracestate.as_deref(),
+            "baggage": trace.baggage.as_deref(),
+        });
+        let _ = write!(text, ",\"trace\":{trace}");
     }
 }

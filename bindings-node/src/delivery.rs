@@ -8,7 +8,7 @@ use orkestra::{
     clock::Timestamp,
     delivery::{Addressed, Delivery, Next},
     message::MessageKind,
-    ports::{DeadLetter, DeadLetterReason, ErrorRecord},
+    ports::{DeadLetter, DeadLetterReason, ErrorRecord, TraceContext},
     registry::HandlerIndex,
 };
 use serde::Deserialize;
@@ -33,6 +33,8 @@ pub(crate) struct AddressedIn {
     topic: String,
     body: Option<String>,
     correlation_id: String,
+    #[serde(default)]
+    traceparent: Option<String>,
     reason: String,
 }
 
@@ -40,6 +42,10 @@ impl AddressedIn {
     /// The reason, and what it is about.
     pub(crate) fn read(self, handler: String, kind: MessageKind) -> (DeadLetterReason, Addressed) {
         let reason = DeadLetterReason::parse(&self.reason);
+        let trace = TraceContext {
+            traceparent: self.traceparent.map(Into::into),
+            ..TraceContext::default()
+        };
         let addressed = Addressed {
             id: self.id,
             handler,
@@ -49,7 +55,7 @@ impl AddressedIn {
             topic: self.topic,
             body: self.body.map(Bytes::from),
             correlation_id: self.correlation_id,
-            trace_id: None,
+            trace_id: trace.trace_id(),
         };
         (reason.unwrap_or(DeadLetterReason::Undecodable), addressed)
     }

@@ -9,7 +9,7 @@ use orkestra::{
     aggregate::{Action, Execution, ExecutionOptions, recorded_prefix},
     clock::Timestamp,
     code::Coded,
-    ports::{ReadStream, Snapshot, StoreError, StreamName},
+    ports::{ReadStream, RecordedEvent, Snapshot, StoreError, StreamName},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     bridge::{Spawner, Started},
     error::throw,
-    names::{MessageIn, parse_borrowed},
+    names::parse_borrowed,
     pages,
     services::NodeStores,
     store::new_events,
@@ -60,18 +60,35 @@ struct Driver {
 
 /// What JavaScript has to do next, as one JSON object: `{reset?, snapshot?, events?, next, …}`.
 #[derive(Default)]
-struct Step(String);
+struct Step {
+    json: String,
+    tail: String,
+}
 
 impl Step {
     fn put(&mut self, key: &str, value: impl std::fmt::Display) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        let _ = write!(self.0, "\"{key}\":{value}");
+        self.begin(key);
+        let _ = write!(self.json, "{value}");
+    }
+
+    fn put_events(&mut self, key: &str, events: &[RecordedEvent]) {
+        self.begin(key);
+        pages::write_folded(&mut self.json, events);
+        pages::write_folded_tail(&mut self.tail, events);
+    }
+
+    fn begin(&mut self, key: &str) {
+        self.json
+            .push_str(if self.json.is_empty() { "{\"" } else { ",\"" });
+        self.json.push_str(key);
+        self.json.push_str("\":");
     }
 
     fn end(mut self, next: &str) -> String {
         self.put("next", format_args!("\"{next}\""));
-        self.0.push('}');
-        self.0
+        self.json.push('}');
+        self.json.push_str(&self.tail);
+        self.json
     }
 }
 
@@ -116,9 +133,7 @@ impl Driver {
                     if matches!(after, Action::Start) {
                         continue;
                     }
-                    let mut events = String::new();
-                    pages::write(&mut events, &page.events);
-                    step.put("events", events);
+                    step.put_events("events", &page.events);
                     return Ok(Some(match after {
                         Action::Decide => self.decide(step),
                         _ => step.end("load"),
@@ -140,9 +155,7 @@ impl Driver {
                     let page = self.services.events.read_stream(stream, options).await?;
                     let count = recorded_prefix(self.command_id, &page.events);
                     let recorded = page.events.get(..count).unwrap_or_default();
-                    let mut events = String::new();
-                    pages::write(&mut events, recorded);
-                    step.put("recorded", events);
+                    step.put_events("recorded", recorded);
                     let last = recorded.last().map(|e| (e.revision, e.position));
                     self.machine.borrow_mut().read_recorded(count, last);
                 }
@@ -215,10 +228,10 @@ impl NodeExecution {
         self.spawner.start(self.driver().advance(None))
     }
 
-    /// `decide` returned these events, a JSON list.
+    /// `decide` returned these events.
     #[napi]
-    pub fn decided(&self, json: String) -> napi::Result<Started> {
-        let events = new_events(&parse_borrowed::<Vec<MessageIn<'_>>>(&json)?)?;
+    pub fn decided(&self, events: String) -> napi::Result<Started> {
+        let events = new_events(&events)?;
         self.machine.borrow_mut().decided(events.len());
         let driver = self.driver();
         self.spawner.start(async move {

@@ -9,6 +9,7 @@ use orkestra::{
         MetadataFields, PayloadLimits, parse_message_id,
         wire::{self, Decoded},
     },
+    ports::TraceContext,
     retry::RetryPolicy,
     topic::{Pattern, topic_for},
 };
@@ -142,6 +143,26 @@ pub(crate) struct MetadataIn {
     fields: MetadataFields,
     /// Microseconds.
     issued_at: i64,
+    #[serde(default)]
+    trace: Option<TraceIn>,
+}
+
+/// The trace that a message belongs to.
+#[derive(Clone, Deserialize)]
+pub(crate) struct TraceIn {
+    traceparent: Option<String>,
+    tracestate: Option<String>,
+    baggage: Option<String>,
+}
+
+impl TraceIn {
+    pub(crate) fn read(self) -> TraceContext {
+        TraceContext {
+            traceparent: self.traceparent.map(Into::into),
+            tracestate: self.tracestate.map(Into::into),
+            baggage: self.baggage.map(Into::into),
+        }
+    }
 }
 
 impl MessageIn<'_> {
@@ -166,6 +187,12 @@ impl MessageIn<'_> {
             .fields
             .resolve(self.id, now, None)
             .map_err(|error| throw(&error))
+    }
+
+    /// The trace that it belongs to, empty for none.
+    pub(crate) fn trace(&self) -> TraceContext {
+        let trace = self.metadata.trace.clone();
+        trace.map(TraceIn::read).unwrap_or_default()
     }
 
     pub(crate) fn payload(&self) -> bytes::Bytes {

@@ -13,6 +13,13 @@ fn outgoing(registry: &NodeRegistry, json: &str) -> napi::Result<Outgoing> {
     parse_borrowed::<SendIn<'_>>(json)?.outgoing(registry)
 }
 
+/// The statements of a claim in a SQLite file of the user's own, JSON.
+#[napi]
+pub fn claim_sql() -> String {
+    let sql = orkestra::claim_sql();
+    json!({ "create": sql.create, "claim": sql.claim }).to_string()
+}
+
 #[napi]
 impl NodeStores {
     /// Puts a message into the outbox. Ends with its id.

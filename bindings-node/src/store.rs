@@ -1,7 +1,10 @@
 //! The event store: appends and pages of events.
 
+use bytes::Bytes;
+use napi::Either;
 use napi_derive::napi;
 use orkestra::{
+    clock::Timestamp,
     ports::{
         Append, Appended, DeleteMode, ExpectedRevision, NewEvent, Position, ReadAll, ReadStream,
         StoreError, StreamName,
@@ -9,73 +12,80 @@ use orkestra::{
     topic::Pattern,
 };
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::{
     bridge::Started,
     error::{parse, throw},
-    names::{MessageIn, parse_borrowed},
-    pages,
+    pages::{self, BREAK, FIELD},
     registry::NodeRegistry,
     services::NodeStores,
 };
 
-/// `"any"`, `"no_stream"`, `"stream_exists"` or a revision.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ExpectedIn {
-    Exact(u64),
-    Word(String),
-}
+/// A revision, or `"any"`, `"no_stream"`, `"stream_exists"`.
+type ExpectedIn = Either<i64, String>;
 
-impl ExpectedIn {
-    fn read(&self) -> Result<ExpectedRevision, StoreError> {
-        match self {
-            Self::Exact(revision) => Ok(ExpectedRevision::Exact(*revision)),
-            Self::Word(word) => match word.as_str() {
-                "any" => Ok(ExpectedRevision::Any),
-                "no_stream" => Ok(ExpectedRevision::NoStream),
-                "stream_exists" => Ok(ExpectedRevision::StreamExists),
-                other => Err(StoreError::InvalidArgument {
-                    argument: "expected".into(),
-                    reason: format!(
-                        "expected any, no_stream, stream_exists or a revision, found {other}"
-                    ),
-                }),
-            },
+fn expected_of(given: &ExpectedIn) -> Result<ExpectedRevision, StoreError> {
+    let word = match given {
+        Either::A(revision) => {
+            return Ok(ExpectedRevision::Exact(
+                u64::try_from(*revision).unwrap_or(0),
+            ));
         }
+        Either::B(word) => word.as_str(),
+    };
+    match word {
+        "any" => Ok(ExpectedRevision::Any),
+        "no_stream" => Ok(ExpectedRevision::NoStream),
+        "stream_exists" => Ok(ExpectedRevision::StreamExists),
+        other => Err(StoreError::InvalidArgument {
+            argument: "expected".into(),
+            reason: format!("expected any, no_stream, stream_exists or a revision, found {other}"),
+        }),
     }
 }
 
-#[derive(Deserialize)]
-struct AppendIn<'a> {
-    stream: String,
-    expected: ExpectedIn,
-    #[serde(borrow)]
-    events: Vec<MessageIn<'a>>,
+fn append_of(stream: &str, expected: &ExpectedIn, events: &str) -> napi::Result<Append> {
+    Ok(Append {
+        stream: StreamName::new(stream).map_err(|error| throw(&error))?,
+        events: new_events(events)?,
+        expected: expected_of(expected).map_err(|error| throw(&error))?,
+    })
 }
 
-impl AppendIn<'_> {
-    fn append(&self) -> napi::Result<Append> {
-        Ok(Append {
-            stream: StreamName::new(&self.stream).map_err(|error| throw(&error))?,
-            events: new_events(&self.events)?,
-            expected: self.expected.read().map_err(|error| throw(&error))?,
-        })
-    }
-}
-
-pub(crate) fn new_events(events: &[MessageIn<'_>]) -> napi::Result<Vec<NewEvent>> {
-    events
-        .iter()
-        .map(|event| Ok(NewEvent::from(event.event()?)))
+/// Events as TypeScript hands them over: of each its id, type, version, time in microseconds, stored metadata and payload.
+pub(crate) fn new_events(text: &str) -> napi::Result<Vec<NewEvent>> {
+    let parts = text.split(BREAK).filter(|part| !part.is_empty());
+    parts
+        .map(|part| new_event(part).ok_or_else(damaged))
         .collect()
 }
 
+fn new_event(part: &str) -> Option<NewEvent> {
+    let mut fields = part.split(FIELD);
+    let event = NewEvent {
+        id: Uuid::try_parse(fields.next()?).ok()?,
+        type_name: fields.next()?.into(),
+        version: fields.next()?.parse().ok()?,
+        occurred_at: Timestamp::from_micros(fields.next()?.parse().ok()?),
+        metadata: Bytes::copy_from_slice(fields.next()?.as_bytes()),
+        data: Bytes::copy_from_slice(fields.next()?.as_bytes()),
+    };
+    fields.next().is_none().then_some(event)
+}
+
+fn damaged() -> napi::Error {
+    napi::Error::from_reason("an event is damaged on its way to the store")
+}
+
 fn appended_json(appended: &Appended) -> String {
-    serde_json::json!({
-        "revision": appended.revision, "position": appended.position, "repeated": appended.repeated,
-    })
-    .to_string()
+    let number = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |n| n.to_string());
+    format!(
+        "{{\"revision\":{},\"position\":{},\"repeated\":{}}}",
+        number(appended.revision),
+        number(appended.position.map(|p| p.0)),
+        appended.repeated
+    )
 }
 
 #[derive(Deserialize)]
@@ -95,11 +105,16 @@ pub(crate) fn patterns_of(topics: &[String]) -> napi::Result<Vec<Pattern>> {
 
 #[napi]
 impl NodeStores {
-    /// Appends events to a stream, JSON both ways.
+    /// Appends events to a stream. Ends with JSON.
     #[napi]
-    pub fn append(&self, json: String) -> napi::Result<Started> {
+    pub fn append(
+        &self,
+        stream: String,
+        expected: ExpectedIn,
+        events: String,
+    ) -> napi::Result<Started> {
         let store = self.services()?.events;
-        let append = parse_borrowed::<AppendIn<'_>>(&json)?.append()?;
+        let append = append_of(&stream, &expected, &events)?;
         self.spawner.start(async move {
             let appended = store
                 .append(append.stream, append.events, append.expected)
@@ -108,14 +123,18 @@ impl NodeStores {
         })
     }
 
-    /// Appends to several streams in one transaction, JSON lists both ways.
+    /// Appends to several streams in one transaction: three lists of one length. Ends with a JSON list.
     #[napi]
-    pub fn append_many(&self, json: String) -> napi::Result<Started> {
+    pub fn append_many(
+        &self,
+        streams: Vec<String>,
+        expected: Vec<ExpectedIn>,
+        events: Vec<String>,
+    ) -> napi::Result<Started> {
         let store = self.services()?.events;
-        let appends = parse_borrowed::<Vec<AppendIn<'_>>>(&json)?;
-        let appends = appends
-            .iter()
-            .map(AppendIn::append)
+        let given = streams.iter().zip(&expected).zip(&events);
+        let appends = given
+            .map(|((stream, expected), events)| append_of(stream, expected, events))
             .collect::<napi::Result<Vec<_>>>()?;
         self.spawner.start(async move {
             let appended = store.append_many(appends).await?;
@@ -187,18 +206,17 @@ impl NodeStores {
         })
     }
 
-    /// Deletes a stream: softly, or for good. `expected` is JSON.
+    /// Deletes a stream: softly, or for good.
     #[napi]
     pub fn delete_stream(
         &self,
         stream: String,
-        expected: String,
+        expected: ExpectedIn,
         hard: bool,
     ) -> napi::Result<Started> {
         let store = self.services()?.events;
         let stream = StreamName::new(&stream).map_err(|error| throw(&error))?;
-        let expected: ExpectedIn = parse(&expected)?;
-        let expected = expected.read().map_err(|error| throw(&error))?;
+        let expected = expected_of(&expected).map_err(|error| throw(&error))?;
         let mode = if hard {
             DeleteMode::Hard
         } else {

@@ -105,6 +105,13 @@ impl NodeSubscription {
         })
     }
 
+    /// What follows `position` is read again.
+    #[napi]
+    pub fn rewind(&self, position: i64) -> napi::Result<()> {
+        let position = u64::try_from(position).ok().map(Position);
+        self.slot.with(|reader| reader.rewind(position))
+    }
+
     /// Gives the right to read under the name back.
     #[napi]
     pub fn release(&self) -> napi::Result<Started> {

@@ -115,6 +115,14 @@ impl NodeWork {
         Ok(())
     }
 
+    /// The handler failed because something was away that comes back.
+    #[napi]
+    pub fn away(&mut self, errors: String, now: i64, draw: f64) -> napi::Result<()> {
+        let errors: Vec<ErrorRecord> = parse(&errors)?;
+        self.inner.away(errors, Timestamp::from_micros(now), draw);
+        Ok(())
+    }
+
     /// The handler wants to be called again after this many milliseconds.
     #[napi]
     pub fn retry_after(&mut self, delay_ms: f64, errors: String, now: i64) -> napi::Result<()> {

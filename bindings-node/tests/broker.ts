@@ -47,11 +47,17 @@ export class VirtualHost {
   }
 
   /** Publishes bytes that need be no message of ours. */
-  publish(exchange: string, routingKey: string, body: string): void {
+  publish(
+    exchange: string,
+    routingKey: string,
+    body: string,
+    headers: Readonly<Record<string, string>> = {},
+  ): void {
     const bytes = [...Buffer.from(body)].join(",");
+    const named = Object.entries(headers).map(([k, v]) => `{<<"${k}">>, longstr, <<"${v}">>}`);
     rabbitmq(
       "eval",
-      `rabbit_basic:publish(rabbit_misc:r(<<"${this.name}">>, exchange, <<"${exchange}">>), <<"${routingKey}">>, [{delivery_mode, 2}], <<${bytes}>>).`,
+      `rabbit_basic:publish(rabbit_misc:r(<<"${this.name}">>, exchange, <<"${exchange}">>), <<"${routingKey}">>, [{delivery_mode, 2}, {headers, [${named}]}], <<${bytes}>>).`,
     );
   }
 

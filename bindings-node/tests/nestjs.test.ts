@@ -96,6 +96,20 @@ test("options come from other providers, and setup adds what is no method", asyn
   expect(answer).toEqual({ stream: "cart-7", revision: 0 });
 });
 
+test("a provider with two names is registered once", async () => {
+  class AppModule {}
+  const alias = { provide: "ORDERS", useExisting: Orders };
+  const imports = [OrkestraModule.forRoot(memory)];
+  Module({ imports, providers: [Orders, alias] })(AppModule);
+  const nest = await NestFactory.create(AppModule, { logger: false, abortOnError: false });
+  onTestFinished(() => nest.close());
+  await nest.init();
+
+  await nest.get(Orkestra).dispatch(PlaceOrder({ order_id: "17", quantity: 1 }));
+
+  expect(nest.get<Orders>("ORDERS").confirmed).toEqual(["17"]);
+});
+
 test("the app is closed with the service", async () => {
   const nest = await service([OrkestraModule.forRoot(memory)]);
   await nest.init();

@@ -1,11 +1,13 @@
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import {
+  InvalidArgumentError,
   InvalidConnectionError,
   InvalidHandlerError,
   InvalidIdError,
   idOf,
   metadataOf,
+  NoTransactionError,
   type Orkestra,
   Reject,
   WrongKindError,
@@ -181,7 +183,13 @@ test("connections that cannot be used are named", async () => {
     OrderPlaced,
     async (_event, _metadata, { inbox }) => {
       expect(inbox.handler).toBe("shop.claims");
-      await inbox.claim(db as never).catch((error: unknown) => refused.push(error));
+      for (const connection of [db, new pg.Pool(), new pg.Client(), {}]) {
+        try {
+          await inbox.claim(connection as never);
+        } catch (error) {
+          refused.push((error as Error).constructor);
+        }
+      }
     },
     { name: "claims", inbox: true, maxRetries: 0 },
   );
@@ -189,12 +197,16 @@ test("connections that cannot be used are named", async () => {
   await expect(add(db)).rejects.toThrow(/PostgreSQL database that keeps the app's state/);
   await expect(add(new pg.Pool())).rejects.toThrow(InvalidConnectionError);
   await expect(add("postgres://")).rejects.toThrow(InvalidConnectionError);
+  // As in Python: it would be taken for an option, and the message would commit apart.
+  await expect(add({ connection: db })).rejects.toThrow(InvalidArgumentError);
   expect((await app.outbox.pending()).messages).toBe(0);
   await app.start();
   await app.outbox.add(placed());
   await gone(app);
 
-  expect(refused[0]).toBeInstanceOf(InvalidConnectionError);
+  // One is in no transaction, one is a pool, one is to another database than the state's, one is none.
+  const wrong = InvalidConnectionError;
+  expect(refused).toEqual([NoTransactionError, wrong, wrong, wrong]);
 });
 
 test("a handler without the option has no inbox", async () => {

@@ -5,6 +5,7 @@ import {
   CheckpointMismatchError,
   DuplicateHandlerNameError,
   Handlers,
+  InvalidArgumentError,
   InvalidHandlerError,
   NoSwitchError,
   NoTransactionError,
@@ -13,6 +14,7 @@ import {
   type RecordedEvent,
   StaleLeaseError,
   StoreFileError,
+  StoreUnavailableError,
   SubscriptionStoppedError,
   UnknownProjectionError,
 } from "orkestra";
@@ -276,12 +278,20 @@ test("poison can be skipped, or stop the projection", async () => {
   expect((await app.health()).ok).toBe(false);
 });
 
-test("what is away is waited for", async () => {
+test.each([
+  ["the network", Object.assign(new Error("away"), { code: "ECONNREFUSED" })],
+  ["a terminated backend", Object.assign(new Error("away"), { code: "57P01" })],
+  ["a client that cannot connect", new Error("timeout expired")],
+  ["a statement without an answer", new Error("Query read timeout")],
+  ["a full disk", Object.assign(new Error("away"), { errcode: 13 })],
+  ["the store", new StoreUnavailableError("away", { reason: "away" })],
+])("what is away is waited for, and told: %s", async (_, away) => {
   const [app, board] = [testApp(), await better()];
   board.declare(app, { maxRetries: 0 });
   let calls = 0;
+  const told = new Set<string | null>();
   board.beforeCommit = () => {
-    if (++calls < 6) throw Object.assign(new Error("away"), { code: "ECONNREFUSED" });
+    if (++calls < 6) throw away;
   };
   await app.start();
 
@@ -292,6 +302,7 @@ test("what is away is waited for", async () => {
   });
   await eventually(async () => {
     await app.clock.advance(100);
+    if (!done) told.add((await app.projections())[0]?.error ?? null);
     return done;
   });
   await waiting;
@@ -299,6 +310,8 @@ test("what is away is waited for", async () => {
   expect(await board.rows()).toEqual([1]);
   expect((await app.deadLetters.list()).total).toBe(0);
   expect(calls).toBe(6);
+  expect(told).toContain(away.message);
+  expect((await app.projections())[0]?.error).toBeNull();
 });
 
 test("states tell how far it is", async () => {
@@ -315,6 +328,7 @@ test("states tell how far it is", async () => {
     replaying: false,
     rebuilding: false,
     stopped: null,
+    error: null,
   });
 
   const position = await append(app, 1);
@@ -529,6 +543,62 @@ test("closing in the middle finishes the batch in hand, and the next start goes 
   await next.caughtUp("board", last);
 
   expect(await board.rows()).toEqual([1, 2, 3]);
+});
+
+test("tables that cannot be made are told, and tried again", async () => {
+  const app = onDisk();
+  let failures = 1;
+  const seen: number[] = [];
+  app.projection(
+    "board",
+    {
+      events: [OrderPlaced],
+      prepare: () => {
+        if (failures-- > 0) throw new Error("no permission");
+      },
+    },
+    (events) => {
+      seen.push(...events.map(({ event }) => event.quantity));
+    },
+  );
+  await app.start();
+  const position = await append(app, 1);
+
+  await eventually(async () => (await app.projections())[0]?.error === "no permission");
+  await app.caughtUp("board", position);
+
+  expect(seen).toEqual([1]);
+  expect((await app.projections())[0]?.error).toBeNull();
+});
+
+test("a place is a whole number from 0", async () => {
+  const app = onDisk();
+  app.projection("board", {}, () => undefined);
+  await app.start();
+
+  for (const position of [Number.NaN, -1, 1.5, null, "7"] as number[]) {
+    await expect(app.caughtUp("board", position)).rejects.toThrow(InvalidArgumentError);
+  }
+});
+
+test("closing while the view is switched does not take the switch back, nor hide it", async () => {
+  const store = sqlite();
+  const [app, board] = [onDisk(store), await better()];
+  board.declare(app);
+  await app.start();
+  const position = await append(app, 1, 2);
+  await app.caughtUp("board", position);
+  await board.sql("UPDATE board SET quantity = 0");
+  let closed: Promise<void> | undefined;
+  board.beforeCommit = ({ position: saved }) => {
+    if (saved === null) closed ??= app.close();
+  };
+
+  const end = await app.rebuild("board");
+  await closed;
+
+  expect(end).toMatchObject({ position, caughtUp: true });
+  expect(await board.rows()).toEqual([1, 2]);
 });
 
 test("closing in the middle of a rebuild ends it with an error and leaves the live view", async () => {

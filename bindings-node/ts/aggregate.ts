@@ -28,7 +28,7 @@ import { Metadata } from "./metadata.js";
 import { attempt, native, type Started } from "./native.js";
 import { Reject } from "./outcome.js";
 import { encodeValue } from "./payload.js";
-import { eventOf, type Row, safe } from "./recorded.js";
+import { eventOf, type FoldedRow, safe, stepOf } from "./recorded.js";
 import { describe } from "./schema.js";
 import type { Store, StoreHost } from "./store.js";
 
@@ -155,13 +155,15 @@ export function aggregate<State, C extends AnyCommandType, E extends AnyEventTyp
 interface Step {
   readonly reset?: true;
   readonly snapshot?: unknown;
-  readonly events?: readonly Row[];
-  readonly recorded?: readonly Row[];
+  events?: readonly FoldedRow[];
+  recorded?: readonly FoldedRow[];
   readonly next: "load" | "decide" | "append" | "snapshot" | "refuse" | "done";
   readonly revision?: number | null;
   readonly position?: number | null;
   readonly repeated?: boolean;
 }
+
+const EVENTS = ["events", "recorded"] as const;
 
 interface Folded {
   readonly state: unknown;
@@ -213,7 +215,7 @@ export class AggregateHost {
     });
     const execution = attempt(() => new native.Execution(this.#host.stores, json));
     const run = async (call: () => Started): Promise<Step> =>
-      JSON.parse((await this.#host.bridge.run(call)) ?? "{}") as Step;
+      stepOf<Step, "events" | "recorded">((await this.#host.bridge.run(call)) ?? "{}", EVENTS);
     let state: unknown = cached?.state;
     let events: readonly Event[] = [];
     let refusal: { error: unknown } | undefined;
@@ -222,7 +224,7 @@ export class AggregateHost {
       for (;;) {
         if (step.reset === true) state = this.#spec.initial();
         if ("snapshot" in step) state = step.snapshot;
-        if (step.events !== undefined) state = this.#fold(state, step.events);
+        if (step.events !== undefined) state = this.#fold(state, step.events, stream);
         switch (step.next) {
           case "decide": {
             refusal = undefined;
@@ -233,7 +235,7 @@ export class AggregateHost {
             }
             if (refusal === undefined) {
               const texts = this.#store.encodeAll(events, this.#stamper(stamp));
-              step = await run(() => execution.decided(`[${texts}]`));
+              step = await run(() => execution.decided(texts));
               if (events.length > 0 && (step.next === "done" || step.next === "snapshot")) {
                 if (step.repeated !== true) state = this.#evolveAll(state, events);
               }
@@ -253,7 +255,8 @@ export class AggregateHost {
             const revision = step.revision == null ? null : safe(step.revision);
             const position = step.position == null ? null : safe(step.position);
             const repeated = step.repeated === true;
-            if (step.recorded !== undefined) events = step.recorded.map((row) => this.#read(row));
+            if (step.recorded !== undefined)
+              events = step.recorded.map((row) => this.#read(row, stream));
             if (repeated) this.#cache.delete(stream);
             else this.#keep(stream, { state, revision });
             return { stream, events, state, revision, position, repeated };
@@ -298,18 +301,18 @@ export class AggregateHost {
     return events.reduce((folded, event) => this.#spec.evolve(folded, event), state);
   }
 
-  #fold(state: unknown, rows: readonly Row[]): unknown {
+  #fold(state: unknown, rows: readonly FoldedRow[], stream: string): unknown {
     let folded = state;
-    for (const row of rows) folded = this.#spec.evolve(folded, this.#read(row));
+    for (const row of rows) folded = this.#spec.evolve(folded, this.#read(row, stream));
     return folded;
   }
 
-  #read(row: Row): Event {
+  #read(row: FoldedRow, stream: string): Event {
     const event = eventOf(row, this.#host.registry.lookup);
     const model = modelOf(event);
     if (model !== undefined && this.#models.has(model)) return event;
     const { name: aggregateName } = this.#spec;
-    const { type: type_name, stream, revision } = row;
+    const { type: type_name, revision } = row;
     throw new UnknownEventError(
       `aggregate ${aggregateName}: event ${revision} of ${stream} has the unknown type ${type_name}`,
       { aggregate: aggregateName, stream, revision, type_name },

@@ -70,7 +70,7 @@ import { Retention } from "./retention.js";
 import type { Call, Route } from "./route.js";
 import type { Logger, OrkestraOptions } from "./settings.js";
 import { ToldToEnd } from "./signals.js";
-import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
+import { type Appended, type AppendOptions, checkCounts, Store, type StoreHost } from "./store.js";
 import { caughtUp, type SubscribeOptions, Subscription } from "./subscription.js";
 
 type Status = "new" | "running" | "closed";
@@ -446,6 +446,7 @@ export class Orkestra {
    * committed, so that what a command appended (`Executed.position`) can be read in the view.
    *
    * @throws {NotCaughtUpError} if it does not get there in `timeoutMs` milliseconds, by default 30,000.
+   * @throws {InvalidArgumentError} if `position` is none.
    * @throws {SubscriptionStoppedError} if its `poison` policy stops it before.
    */
   async caughtUp(
@@ -454,6 +455,7 @@ export class Orkestra {
     options: { readonly timeoutMs?: number } = {},
   ): Promise<void> {
     this.#guard();
+    checkCounts({ position });
     const { timeoutMs = 30_000 } = options;
     const route = this.#registry.routes.find((other) => other.name === name);
     const follower = this.#followers.find(({ state }) => state.name === route?.fullName);
@@ -499,6 +501,7 @@ export class Orkestra {
       projections: this.#projections,
       store: this.store,
       deadLetters: this.deadLetters,
+      outbox: this.outbox,
       stores: this.#stores,
     });
   }

@@ -10,7 +10,7 @@ import { deadLetterOf } from "./dead-letters.js";
 import { type Deliveries, isThenable } from "./delivery.js";
 import { isClaimed } from "./inbox.js";
 import { type Message, stampOf } from "./message.js";
-import { Metadata, type WireMetadata } from "./metadata.js";
+import { Metadata, type Trace, type WireMetadata } from "./metadata.js";
 import { type NativeConsumers, type NativeStores, native, type Started } from "./native.js";
 import { errorRecords, errorTypes, Reject, RetryAfter } from "./outcome.js";
 import { encodeValue } from "./payload.js";
@@ -48,6 +48,7 @@ interface Arrived {
   readonly asked: boolean;
   readonly max_retries?: number;
   readonly metadata: WireMetadata;
+  readonly trace?: Trace;
   readonly data: PayloadObject;
 }
 
@@ -251,11 +252,13 @@ export class Consumers {
   }
 
   #decode(route: Route, arrived: Arrived): Message {
+    const { trace } = arrived;
+    const metadata = trace === undefined ? arrived.metadata : { ...arrived.metadata, ...trace };
     if (route.model !== undefined) {
-      return route.model.decode(arrived.data, Metadata.read(arrived.id, arrived.metadata));
+      return route.model.decode(arrived.data, Metadata.read(arrived.id, metadata));
     }
     const { registry } = this.#host;
-    const row = { ...arrived, stream: "", revision: 0, position: 0, occurred_at: "" };
+    const row = { ...arrived, metadata, stream: "", revision: 0, position: 0, occurred_at: "" };
     return eventOf(row, (type) => registry.arrived(type, arrived.topic));
   }
 

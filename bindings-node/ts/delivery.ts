@@ -234,6 +234,7 @@ export class Deliveries {
         topic: registry.topicFor(type),
         body,
         correlation_id: stamp.correlationId,
+        traceparent: Metadata.traceOf(stamp)?.traceparent ?? null,
         reason,
       });
       const micros = Math.round(now * 1000);

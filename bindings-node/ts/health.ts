@@ -6,6 +6,7 @@
 import type { DeadLetters } from "./dead-letters.js";
 import type { ReaderState } from "./log.js";
 import type { NativeStores } from "./native.js";
+import type { Outbox, OutboxBacklog } from "./outbox.js";
 import type { ProjectionState, Projections } from "./projections.js";
 import type { Store } from "./store.js";
 
@@ -26,6 +27,8 @@ export interface Health {
   readonly projections: readonly ProjectionState[];
   /** Dead letters in the state store that wait for somebody. */
   readonly deadLetters: number;
+  /** Messages in the outbox, and since when the oldest is there. */
+  readonly outbox: OutboxBacklog;
   /** The broker's connection and consumers, `null` without a broker. */
   readonly bus: BusHealth | null;
   /** What publishes the log to the broker, `null` without a broker. */
@@ -71,6 +74,7 @@ export interface Examined {
   readonly projections: Projections;
   readonly store: Store;
   readonly deadLetters: DeadLetters;
+  readonly outbox: Outbox;
   readonly stores: NativeStores;
 }
 
@@ -80,11 +84,13 @@ export async function examine(app: Examined): Promise<Health> {
   let head: number | null = null;
   let projections: readonly ProjectionState[] = [];
   let deadLetters = 0;
+  let outbox: OutboxBacklog = { messages: 0, oldest: null };
   let error: string | null = null;
   try {
     head = await app.store.head();
     projections = await app.projections.states();
     deadLetters = (await app.deadLetters.list({ status: "dead", limit: 1 })).total;
+    outbox = await app.outbox.pending();
   } catch (problem) {
     error = problem instanceof Error ? problem.message : String(problem);
   }
@@ -93,7 +99,8 @@ export async function examine(app: Examined): Promise<Health> {
   );
   const { bus, relay } = JSON.parse(stores.busHealth()) as Pick<Health, "bus" | "relay">;
   const ok = status === "running" && error === null && reading && isWell(bus) && !relay?.error;
-  return { ok, app: app.app, status, error, head, readers, projections, deadLetters, bus, relay };
+  const found = { head, readers, projections, deadLetters, outbox, bus, relay };
+  return { ok, app: app.app, status, error, ...found };
 }
 
 function isWell(bus: BusHealth | null): boolean {

@@ -86,7 +86,11 @@ export class LogFollower {
       try {
         const batch = await this.#reader.next();
         if (batch === undefined) break;
-        const open = await this.#handle(batch.events);
+        const open = await this.#handle(batch.events).catch((error: unknown) => {
+          // The reader's place is behind the batch already.
+          this.#reader.rewind((batch.events[0]?.position ?? 0) - 1);
+          throw error;
+        });
         const done = open === undefined ? batch.position : lastBefore(open, batch.events);
         if (done !== undefined) {
           await this.#reader.ack(done);
@@ -110,8 +114,13 @@ export class LogFollower {
     if (lanes === 1) return this.#inOrder(rows);
     const groups = Array.from({ length: lanes }, (): Row[] => []);
     for (const row of rows) groups[laneOf(row.stream, lanes)]?.push(row);
-    const open = await Promise.all(groups.map((group) => this.#inOrder(group)));
-    const positions = open.filter((position) => position !== undefined);
+    // All of them: what is read again must not meet what still runs.
+    const ended = await Promise.allSettled(groups.map((group) => this.#inOrder(group)));
+    const positions: number[] = [];
+    for (const lane of ended) {
+      if (lane.status === "rejected") throw lane.reason;
+      if (lane.value !== undefined) positions.push(lane.value);
+    }
     return positions.length === 0 ? undefined : Math.min(...positions);
   }
 
@@ -135,10 +144,19 @@ export class LogFollower {
     return undefined;
   }
 
-  async #wasHandled({ id }: Row): Promise<boolean> {
-    const { bridge, stores } = this.#host;
-    const found = await bridge.run(() => stores.wasHandled(this.#route.fullName, id));
-    return found !== null;
+  /** Asked until there is an answer, as what follows must not pass the event over; nothing once the app closes. */
+  async #wasHandled({ id, position }: Row): Promise<boolean | undefined> {
+    const { bridge, closing, origin, stores, warn } = this.#host;
+    const { fullName } = this.#route;
+    while (!closing.aborted) {
+      try {
+        return (await bridge.run(() => stores.wasHandled(fullName, id))) !== null;
+      } catch (error) {
+        warn(`${fullName}: whether it handled position ${position} could not be asked`, error);
+        await origin.clock.sleep(AFTER_FAILURE, closing);
+      }
+    }
+    return undefined;
   }
 
   async #recordHandled({ id, position }: Row, stamp: Metadata): Promise<void> {
@@ -162,7 +180,10 @@ export class LogFollower {
       if (this.#poison === "stop") return this.#stop(row, error);
       return this.#poison === "skip" || undecodable(this.#route, row, error);
     }
-    if (this.#route.inbox && (await this.#wasHandled(row))) return true;
+    if (this.#route.inbox) {
+      const handled = await this.#wasHandled(row);
+      if (handled !== false) return handled === true;
+    }
     try {
       await bus.deliverLogged(
         this.#route,

@@ -10,7 +10,7 @@ import {
   NotStampedError,
   WrongKindError,
 } from "./errors.js";
-import { Metadata } from "./metadata.js";
+import { Metadata, type Unread } from "./metadata.js";
 import { attempt, native } from "./native.js";
 import {
   construct,
@@ -135,7 +135,7 @@ export interface Model {
   /** The same number for the same definition. */
   readonly identity: number;
   /** A message from a payload that was encoded before; fields that are not known are ignored. */
-  decode(data: PayloadObject, stamp: Metadata): Message;
+  decode(data: PayloadObject, stamp: Metadata | Unread): Message;
 }
 
 /** Where a definition keeps its {@link Model}. */
@@ -145,7 +145,7 @@ export const MODEL: unique symbol = Symbol("orkestra.model");
 const MARK = Symbol.for("orkestra.message");
 
 class Stamped {
-  #stamp: Metadata | undefined = undefined;
+  #stamp: Metadata | Unread | undefined = undefined;
   readonly #model: Model;
 
   protected constructor(model: Model) {
@@ -158,10 +158,14 @@ class Stamped {
   }
 
   static stampOf(message: Stamped): Metadata | undefined {
-    return message.#stamp;
+    const stamp = message.#stamp;
+    if (stamp === undefined || stamp instanceof Metadata) return stamp;
+    const read = Metadata.read(stamp.id, stamp.metadata);
+    message.#stamp = read;
+    return read;
   }
 
-  static setStamp(message: Stamped, stamp: Metadata): void {
+  static setStamp(message: Stamped, stamp: Metadata | Unread): void {
     message.#stamp = stamp;
   }
 }
@@ -170,8 +174,11 @@ class Stamped {
 export const modelOf = Stamped.modelOf;
 /** The stamp of a message, `undefined` while it has none. */
 export const stampOf = Stamped.stampOf as unknown as (message: Message) => Metadata | undefined;
-/** Gives a message its stamp. */
-export const setStamp = Stamped.setStamp as unknown as (message: Message, stamp: Metadata) => void;
+/** Gives a message its stamp, or what one is made of when somebody asks. */
+export const setStamp = Stamped.setStamp as unknown as (
+  message: Message,
+  stamp: Metadata | Unread,
+) => void;
 
 /**
  * Defines a command. Fields that the schema does not know are errors when a command is made and ignored when one is read.
@@ -314,7 +321,7 @@ export function rawEvent(
   typeName: string,
   version: number,
   data: PayloadObject,
-  stamp: Metadata,
+  stamp: Metadata | Unread,
 ): Event {
   const model: Model = {
     kind: "event",

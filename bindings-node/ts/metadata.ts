@@ -40,6 +40,23 @@ export interface WireMetadata {
   readonly actor_type: string;
   readonly source: string | null;
   readonly issued_at: string;
+  /** The trace, under W3C's own names; most messages have none. */
+  readonly traceparent?: string | null;
+  readonly tracestate?: string | null;
+  readonly baggage?: string | null;
+}
+
+/** The trace that a message belongs to, as W3C Trace Context and Baggage write it. Not checked: nonsense is passed on. */
+export interface Trace {
+  readonly traceparent: string | null;
+  readonly tracestate: string | null;
+  readonly baggage: string | null;
+}
+
+/** What a message that was read says of itself, for when somebody asks. */
+export interface Unread {
+  readonly id: string;
+  readonly metadata: WireMetadata;
 }
 
 /** A link to another message: its id, or its stamp as long as nobody asked for the id. */
@@ -60,6 +77,7 @@ export class Metadata {
   #actorId: string | undefined;
   #actorType: string | undefined;
   #source: string | undefined;
+  #trace: Trace | undefined;
   /** For an event made while handling a command: its number among those. */
   #index = -1;
   /** Set once a sending has used this stamp. */
@@ -144,6 +162,7 @@ export class Metadata {
     this.#actorId = from.#actorId;
     this.#actorType = from.#actorType;
     this.#source = from.#source;
+    this.#trace = from.#trace;
   }
 
   #say(fields: MetadataFields): void {
@@ -165,6 +184,7 @@ export class Metadata {
     if (fields?.metadata !== undefined) {
       stamp.#inherit(fields.metadata);
       stamp.#causation = fields.metadata.#causation;
+      if (cause !== undefined) stamp.#trace ??= cause.#trace;
     } else if (cause !== undefined) {
       // Cut the chain here: whoever keeps a message must not keep all that led to it.
       if (typeof cause.#causation === "object") cause.causationId;
@@ -200,6 +220,10 @@ export class Metadata {
     stamp.#actorId = wire.actor_id ?? undefined;
     stamp.#actorType = wire.actor_type;
     stamp.#source = wire.source ?? undefined;
+    if (wire.traceparent !== undefined) {
+      const { traceparent, tracestate = null, baggage = null } = wire;
+      stamp.#trace = { traceparent, tracestate, baggage };
+    }
     stamp.#sent = true;
     return stamp;
   }
@@ -222,12 +246,25 @@ export class Metadata {
     return first;
   }
 
+  /** @internal The trace that the message belongs to, as far as one is known. */
+  static traceOf(stamp: Metadata): Trace | undefined {
+    return stamp.#trace;
+  }
+
   /** @internal When the message was made: microseconds since 1970. */
   static micros(stamp: Metadata): number {
     return Math.round(stamp.#millis() * 1000);
   }
 
-  /** @internal What goes to the core, JSON: resolved fields and the time in microseconds. By hand, as each message has one. */
+  /** @internal What is stored beside an event, JSON, its trace in it. By hand, as each event has one. */
+  static stored(stamp: Metadata): string {
+    const { correlationId, causationId, actorType } = stamp;
+    const issued = timeOf(Metadata.micros(stamp));
+    const trace = stamp.#trace === undefined ? "" : storedTrace(stamp.#trace);
+    return `{"correlation_id":${quoted(correlationId)},"causation_id":${quoted(causationId)},"actor_id":${quoted(stamp.#actorId)},"actor_type":"${actorType}","source":${quoted(stamp.#source)},"issued_at":"${issued}"${trace}}`;
+  }
+
+  /** @internal What goes to the core, JSON: resolved fields, the time in microseconds, and the trace. By hand, as each message has one. */
   static encode(stamp: Metadata): string {
     const { causationId } = stamp;
     let fields = `"correlation_id":${JSON.stringify(stamp.correlationId)}`;
@@ -235,8 +272,35 @@ export class Metadata {
     if (stamp.#actorId !== undefined) fields += `,"actor_id":${JSON.stringify(stamp.#actorId)}`;
     if (stamp.#actorType !== undefined) fields += `,"actor_type":"${stamp.#actorType}"`;
     if (stamp.#source !== undefined) fields += `,"source":${JSON.stringify(stamp.#source)}`;
-    return `{"fields":{${fields}},"issued_at":${Metadata.micros(stamp)}}`;
+    const trace = stamp.#trace === undefined ? "" : `,"trace":${JSON.stringify(stamp.#trace)}`;
+    return `{"fields":{${fields}},"issued_at":${Metadata.micros(stamp)}${trace}}`;
   }
+}
+
+/** A text as JSON, or `null`. Most need no escaping. */
+function quoted(text: string | null | undefined): string {
+  if (text === null || text === undefined) return "null";
+  return UNESCAPED.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+function storedTrace({ traceparent, tracestate, baggage }: Trace): string {
+  const named = Object.entries({ traceparent, tracestate, baggage });
+  const known = named.filter(([, value]) => value !== null);
+  return known.map(([name, value]) => `,"${name}":${quoted(value)}`).join("");
+}
+
+const UNESCAPED = /^[\w .:@/+-]*$/;
+
+/** The second of the last time that was written, as few messages as have one of their own. */
+let written = { second: Number.NaN, text: "" };
+
+/** A time as the core writes it. */
+function timeOf(micros: number): string {
+  const second = Math.floor(micros / 1_000_000);
+  if (second !== written.second) {
+    written = { second, text: new Date(second * 1000).toISOString().slice(0, 20) };
+  }
+  return `${written.text}${String(micros - second * 1_000_000).padStart(6, "0")}Z`;
 }
 
 /** Milliseconds, with a fraction to the microsecond, of a time as the core writes it: `2026-03-27T12:00:00.000000Z`. */

@@ -48,12 +48,16 @@ export interface NativeStores {
   readonly maxPayloadBytes: number;
   open(app: string): Started;
   close(): Started;
-  append(json: string): Started;
-  appendMany(json: string): Started;
+  append(stream: string, expected: number | string, events: string): Started;
+  appendMany(
+    streams: readonly string[],
+    expected: readonly (number | string)[],
+    events: readonly string[],
+  ): Started;
   readStream(stream: string, from: number | undefined, backwards: boolean, limit: number): Started;
   readAll(registry: NativeRegistry, json: string): Started;
   head(): Started;
-  deleteStream(stream: string, expected: string, hard: boolean): Started;
+  deleteStream(stream: string, expected: number | string, hard: boolean): Started;
   readonly sqliteFiles: string[];
   readonly stateSchema: string | null;
   enqueue(registry: NativeRegistry, json: string): Started;
@@ -108,6 +112,7 @@ export interface NativeSubscription {
   open(): Started;
   next(): Started;
   ack(position: number): Started;
+  rewind(position: number): void;
   release(): Started;
 }
 
@@ -139,6 +144,7 @@ export interface NativeWork {
   attempt(): number;
   succeeded(): void;
   failed(types: string[], errors: string, nowMicros: number, draw: number): void;
+  away(errors: string, nowMicros: number, draw: number): void;
   retryAfter(delayMs: number, errors: string, nowMicros: number): void;
   undecodable(errors: string, nowMicros: number): void;
   rejected(): void;
@@ -182,6 +188,7 @@ export interface Native {
     handler: number,
     maxRetries: number | undefined,
   ) => NativeDelivery;
+  claimSql(): string;
   viewSql(dialect: string): string;
   saveRefusal(json: string): string;
   switchRefusal(json: string): string | null;

@@ -144,14 +144,17 @@ class Life implements OnApplicationBootstrap, OnApplicationShutdown {
 
   async onApplicationBootstrap(): Promise<void> {
     await this.#options.setup?.(this.#app);
+    // A provider may have several names.
+    const found = new Set<object>();
     for (const wrapper of [
       ...this.#discovery.getProviders(),
       ...this.#discovery.getControllers(),
     ]) {
       // One that is made for each request has no instance now, and the app calls outside of any.
       if (!wrapper.isDependencyTreeStatic()) this.#refuse(wrapper.metatype);
-      else if (isObject(wrapper.instance)) this.#register(wrapper.instance);
+      else if (isObject(wrapper.instance)) found.add(wrapper.instance);
     }
+    for (const instance of found) this.#register(instance);
     await this.#app.start();
   }
 

@@ -6,10 +6,14 @@
 
 /** What pg and its pool say without a code when the connection is lost or cannot be had. */
 const LOST =
-  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error)/;
+  /^(Connection terminated|timeout expired$|timeout exceeded when trying to connect|Query read timeout$|Client has encountered a connection error)/;
 
 /** Primary result codes, https://sqlite.org/rescode.html: node:sqlite gives numbers. */
-const SQLITE: Readonly<Record<number, string>> = { 5: "SQLITE_BUSY", 6: "SQLITE_LOCKED" };
+const SQLITE: Readonly<Record<number, string>> = {
+  5: "SQLITE_BUSY",
+  6: "SQLITE_LOCKED",
+  13: "SQLITE_FULL",
+};
 
 /** The codes of an error and its causes: SQLSTATEs, names of SQLite and of the system. */
 export function knownAs(error: unknown): string[] {

@@ -8,6 +8,7 @@ import type { Bus, SendOptions } from "./bus.js";
 import type { AwaitedConnection } from "./checkpoint.js";
 import type { Parameter } from "./drivers/index.js";
 import { callState } from "./drivers/state.js";
+import { InvalidArgumentError } from "./errors.js";
 import { type Command, type Event, type Message, modelOf, wrongKind } from "./message.js";
 import { type Metadata, millisOf } from "./metadata.js";
 import { attempt, type NativeStores } from "./native.js";
@@ -55,6 +56,7 @@ export class Outbox {
    *
    * @throws {InvalidConnectionError} if `connection` is none to the PostgreSQL database that keeps the state.
    * @throws {NoTransactionError} if it would commit each statement by itself.
+   * @throws {InvalidArgumentError} if the connection is among the options: the message would commit apart from it.
    * @throws {WrongKindError} if this is no message.
    *
    * @example
@@ -75,6 +77,10 @@ export class Outbox {
     // Options are a plain object and no connection is; what is neither is refused as a connection, as the message would commit apart.
     const connection = third !== undefined || !isPlain(second) ? second : undefined;
     const options = third ?? (connection === undefined ? (second as SendOptions) : undefined);
+    if (options !== undefined && "connection" in options) {
+      const [argument, reason] = ["options.connection", "expected it as the second argument"];
+      throw new InvalidArgumentError(`${argument}: ${reason}`, { argument, reason });
+    }
     const { bridge, stores, registry } = this.#host;
     const json = this.#encode(message, options);
     await this.#host.opened();

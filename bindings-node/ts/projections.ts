@@ -75,6 +75,8 @@ export interface ProjectionState {
   readonly rebuilding: boolean;
   /** Why it has stopped, `null` unless its `poison` policy made it. */
   readonly stopped: string | null;
+  /** What it failed with last here and tries again after, `null` if it does not. */
+  readonly error: string | null;
 }
 
 /** How far a rebuild is. */
@@ -202,6 +204,7 @@ export class Projections {
       replaying: here?.replaying ?? false,
       rebuilding: rebuild !== null,
       stopped: here?.stopped?.message ?? null,
+      error: here?.error ?? null,
     };
   }
 }

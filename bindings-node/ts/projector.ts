@@ -5,7 +5,7 @@
  */
 import { StoreClosedError, SubscriptionStoppedError } from "./errors.js";
 import type { Declared } from "./projections.js";
-import { View, type ViewHost } from "./view.js";
+import { textOf, View, type ViewHost } from "./view.js";
 
 /** The wait after a store failed to answer, milliseconds. */
 const AFTER_FAILURE = 500;
@@ -39,6 +39,11 @@ export class Projector {
   /** Why it has stopped, if it has. */
   get stopped(): SubscriptionStoppedError | undefined {
     return this.#stopped;
+  }
+
+  /** What it tries again after, if it does. */
+  get error(): string | null {
+    return this.#view.error;
   }
 
   /** Aborted with a `SubscriptionStoppedError` when its `poison` policy stops it. */
@@ -79,6 +84,7 @@ export class Projector {
       warn(error.message, error);
       return;
     }
+    this.#view.error = textOf(error);
     warn(`${this.declared.fullName}: it cannot go on and tries again`, error);
     await origin.clock.sleep(AFTER_FAILURE, closing);
     this.#view.rewind();

@@ -79,7 +79,8 @@ export class Rebuild implements AsyncIterable<Progress>, PromiseLike<Progress> {
         }
       }
       const end = await this.#step(view.progress());
-      await this.#step(view.switch());
+      // Once it is done it is, whoever closes the app meanwhile.
+      await this.#finished(view.switch());
       yield end;
     } finally {
       const released = view.release().catch(() => undefined);
@@ -89,9 +90,14 @@ export class Rebuild implements AsyncIterable<Progress>, PromiseLike<Progress> {
   }
 
   /** What is under way when the app closes is finished. */
-  async #step<T>(work: Promise<T>): Promise<T> {
+  #finished<T>(work: Promise<T>): Promise<T> {
     this.#host.deliveries.behind(work);
-    const result = await work;
+    return work;
+  }
+
+  /** As {@link Rebuild.#finished}, and no more after it when the app closes. */
+  async #step<T>(work: Promise<T>): Promise<T> {
+    const result = await this.#finished(work);
     if (this.#host.closing.aborted) {
       const [app = ""] = this.#declared.fullName.split(".");
       throw new ClosedError(`the app ${app} is closed`, { app });

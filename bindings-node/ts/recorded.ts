@@ -44,6 +44,82 @@ export interface Row {
   readonly data: PayloadObject;
 }
 
+/** What the core's JSON says of an event that is folded: the rest is in a tail behind it. */
+type FoldedFacts = Pick<Row, "type" | "version" | "data">;
+
+/** An event that is folded. */
+export type FoldedRow = FoldedFacts & Pick<Row, "id" | "revision" | "metadata">;
+
+/** Before each part of a tail, and between events on their way to the store: JSON has it escaped only. See `src/pages.rs`. */
+export const BREAK = "\u001e";
+/** Between the fields of a part. */
+export const FIELD = "\u001f";
+
+/** What follows the JSON, taken apart when somebody asks. */
+class Tail {
+  readonly #text: string;
+  #parts: readonly string[] | undefined;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  at(index: number): string {
+    this.#parts ??= this.#text.split(BREAK);
+    return this.#parts[index] ?? "";
+  }
+}
+
+/** A row whose id, revision and metadata are taken out of the tail when somebody asks. */
+class Folded implements FoldedRow {
+  readonly type: string;
+  readonly version: number;
+  readonly data: PayloadObject;
+  readonly #tail: Tail;
+  readonly #index: number;
+
+  constructor({ type, version, data }: FoldedFacts, tail: Tail, index: number) {
+    this.type = type;
+    this.version = version;
+    this.data = data;
+    this.#tail = tail;
+    this.#index = index;
+  }
+
+  get id(): string {
+    return this.#field(0);
+  }
+
+  get revision(): number {
+    return Number(this.#field(1));
+  }
+
+  get metadata(): WireMetadata {
+    return JSON.parse(this.#field(2)) as WireMetadata;
+  }
+
+  #field(number: 0 | 1 | 2): string {
+    return this.#tail.at(this.#index).split(FIELD)[number] ?? "";
+  }
+}
+
+/** A step of an aggregate's execution as the core writes it: JSON, under whose keys `keys` there may be events, and their tail. */
+export function stepOf<Step extends object, Key extends keyof Step>(
+  text: string,
+  keys: readonly Key[],
+): Step {
+  const end = text.indexOf(BREAK);
+  if (end < 0) return JSON.parse(text) as Step;
+  const step = JSON.parse(text.slice(0, end)) as Step;
+  const tail = new Tail(text.slice(end + 1));
+  for (const key of keys) {
+    const rows = step[key] as FoldedFacts[] | undefined;
+    if (rows === undefined) continue;
+    step[key] = rows.map((facts, index) => new Folded(facts, tail, index)) as Step[Key];
+  }
+  return step;
+}
+
 /** Finds the model of a type name or alias. */
 export type Lookup = (typeName: string) => Model | undefined;
 
@@ -52,8 +128,8 @@ export type Lookup = (typeName: string) => Model | undefined;
  *
  * @throws {NoUpcasterError} {@link InvalidPayloadError} if it does not fit its definition.
  */
-export function eventOf(row: Row, lookup: Lookup): Event {
-  const stamp = Metadata.read(row.id, row.metadata);
+export function eventOf(row: FoldedRow, lookup: Lookup): Event {
+  const stamp = row instanceof Folded ? row : Metadata.read(row.id, row.metadata);
   const model = lookup(row.type);
   if (model === undefined || model.kind !== "event") {
     return rawEvent(row.type, row.version, row.data, stamp);
@@ -102,6 +178,13 @@ export function safe(number: number): number {
   if (Number.isSafeInteger(number)) return number;
   const reason = `${number} is beyond the safe integers`;
   throw new CorruptError(`a position is damaged: ${reason}`, { what: "a position", reason });
+}
+
+/** What goes to the store for an event that has its stamp. */
+export function encodeEvent(event: Event, model: Model, stamp: Metadata, maxBytes: number): string {
+  const data = encodePayload(model.typeName, payloadOf(event), maxBytes);
+  const { typeName, version } = model;
+  return `${Metadata.idOf(stamp)}${FIELD}${typeName}${FIELD}${version}${FIELD}${Metadata.micros(stamp)}${FIELD}${Metadata.stored(stamp)}${FIELD}${data}`;
 }
 
 /** What goes to the core for a message that has its stamp. */

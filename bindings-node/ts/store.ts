@@ -8,7 +8,7 @@ import { InvalidArgumentError } from "./errors.js";
 import { type Event, modelOf, wrongKind } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import type { NativeStores, Started } from "./native.js";
-import { encodeMessage, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
+import { BREAK, encodeEvent, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
 import type { Registry } from "./registry.js";
 
 /** What an append asks of its stream: anything, that it has no events, that it has some, or that its last revision is this one. */
@@ -112,8 +112,11 @@ export class Store {
     options: AppendOptions | undefined,
     stamp: (event: Event) => Metadata,
   ): Promise<Appended> {
-    const json = this.#encode({ stream, events, ...options }, stamp);
-    return appendedOf(JSON.parse((await this.#run((stores) => stores.append(json))) ?? "{}"));
+    this.#host.guard();
+    const expected = expectedOf(options);
+    const encoded = this.encodeAll(events, stamp);
+    const text = await this.#run((stores) => stores.append(stream, expected, encoded));
+    return appendedOf(JSON.parse(text ?? "{}") as Appended);
   }
 
   /**
@@ -122,8 +125,11 @@ export class Store {
    * @throws {RevisionConflictError} and as {@link Store.append}, for the first append that fails.
    */
   async appendMany(appends: readonly Append[]): Promise<Appended[]> {
-    const json = `[${appends.map((append) => this.#encode(append, this.#host.stamp)).join(",")}]`;
-    const text = await this.#run((stores) => stores.appendMany(json));
+    this.#host.guard();
+    const streams = appends.map(({ stream }) => stream);
+    const expected = appends.map(expectedOf);
+    const encoded = appends.map(({ events }) => this.encodeAll(events, this.#host.stamp));
+    const text = await this.#run((stores) => stores.appendMany(streams, expected, encoded));
     return (JSON.parse(text ?? "[]") as Appended[]).map(appendedOf);
   }
 
@@ -193,7 +199,7 @@ export class Store {
    * @throws {RevisionConflictError} if `expected` does not hold.
    */
   async deleteStream(stream: string, options: DeleteOptions = {}): Promise<boolean> {
-    const expected = JSON.stringify(options.expected ?? "any");
+    const expected = expectedOf(options);
     const hard = options.hard === true;
     return (await this.#run((stores) => stores.deleteStream(stream, expected, hard))) === "true";
   }
@@ -206,37 +212,34 @@ export class Store {
     });
   }
 
-  #encode(append: Append, stamp: (event: Event) => Metadata): string {
-    this.#host.guard();
-    const { stream, events, expected = "any" } = append;
-    if (typeof expected === "number") checkCounts({ expected });
-    return `{"stream":${JSON.stringify(stream)},"expected":${JSON.stringify(expected)},"events":[${this.encodeAll(events, stamp)}]}`;
-  }
-
-  /** @internal The JSON of events, stamped. */
+  /** @internal Events for the core, stamped. */
   encodeAll(events: readonly Event[], stamp: (event: Event, index: number) => Metadata): string {
     const { maxPayloadBytes } = this.#host.stores;
     const texts = events.map((event, index) => {
       const model = modelOf(event);
       if (model?.kind !== "event") throw wrongKind("event", event);
-      return encodeMessage(event, model, stamp(event, index), maxPayloadBytes);
+      return encodeEvent(event, model, stamp(event, index), maxPayloadBytes);
     });
-    return texts.join(",");
+    return texts.join(BREAK);
   }
 }
 
-function appendedOf({ revision, position, repeated }: Appended): Appended {
-  return {
-    revision: revision === null ? null : safe(revision),
-    position: position === null ? null : safe(position),
-    repeated,
-  };
+function appendedOf(appended: Appended): Appended {
+  if (appended.revision !== null) safe(appended.revision);
+  if (appended.position !== null) safe(appended.position);
+  return appended;
 }
 
-function checkCounts(counts: Readonly<Record<string, number>>): void {
+function expectedOf({ expected = "any" }: AppendOptions = {}): number | string {
+  if (typeof expected === "number") checkCounts({ expected });
+  return expected;
+}
+
+/** Throws unless each is a whole number from 0. */
+export function checkCounts(counts: Readonly<Record<string, number>>): void {
   for (const [argument, value] of Object.entries(counts)) {
     if (Number.isSafeInteger(value) && value >= 0) continue;
-    const reason = `expected a whole number from 0, found ${value}`;
+    const reason = `expected a whole number from 0, found ${String(value)}`;
     throw new InvalidArgumentError(`${argument}: ${reason}`, { argument, reason });
   }
 }

@@ -35,6 +35,12 @@ export interface Batch {
   readonly position: number;
 }
 
+/** Events as they were read. */
+interface Page {
+  readonly events: readonly Row[];
+  readonly position: number;
+}
+
 /** What a subscription needs of its app. */
 export interface SubscriptionHost {
   readonly bridge: Bridge;
@@ -101,7 +107,7 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
           signal: this.#signal,
         });
         if (text === null) return;
-        const { position, events } = JSON.parse(text) as { position: number; events: Row[] };
+        const { position, events } = JSON.parse(text) as Page;
         const { lookup } = this.#host.registry;
         yield { position: safe(position), events: events.map((row) => recordedOf(row, lookup)) };
       }
@@ -149,18 +155,23 @@ export class LogReader {
     await this.#host.bridge.run(() => this.#native.ack(position));
   }
 
+  /** What follows `position` is read again. */
+  rewind(position: number): void {
+    attempt(() => this.#native.rewind(position));
+  }
+
   /** Lets another process read under this name at once. */
   async release(): Promise<void> {
     await this.#host.bridge.run(() => this.#native.release());
   }
 
   /** The next rows; nothing once the app closes. Waiting does not keep the process alive. */
-  async next(): Promise<{ position: number; events: readonly Row[] } | undefined> {
+  async next(): Promise<Page | undefined> {
     const text = await this.#host.bridge.run(() => this.#native.next(), {
       signal: this.#host.closing,
       background: true,
     });
-    return text === null ? undefined : (JSON.parse(text) as { position: number; events: Row[] });
+    return text === null ? undefined : (JSON.parse(text) as Page);
   }
 }
 

@@ -7,7 +7,12 @@
 import { Checkpoint, type CheckpointFacts, type ViewSave, type ViewSwitch } from "./checkpoint.js";
 import type { Origin } from "./clock.js";
 import type { Deliveries } from "./delivery.js";
-import { CheckpointMismatchError, StaleLeaseError, SubscriptionStoppedError } from "./errors.js";
+import {
+  CheckpointMismatchError,
+  OrkestraError,
+  StaleLeaseError,
+  SubscriptionStoppedError,
+} from "./errors.js";
 import type { Poison } from "./handlers.js";
 import { attempt, type NativeProjection, type NativeWork, native, type Started } from "./native.js";
 import { knownAs } from "./outage.js";
@@ -59,6 +64,8 @@ export class View {
   #failure: unknown;
   /** Whether it was ever saved in a transaction of the view's. */
   hasSaved = false;
+  /** What it tries again after. */
+  error: string | null = null;
 
   /** The live view, or with `rebuild` one that is built beside it, which may resume an earlier one. */
   constructor(host: ViewHost, declared: Declared, rebuild: boolean | null) {
@@ -134,7 +141,9 @@ export class View {
       await this.#declared.switch?.(checkpoint);
       checkpoint.requireSwitched(this.hasSaved);
     } catch (error) {
-      await this.#run(() => this.#native.notSwitched());
+      const kept = this.#run(() => this.#native.notSwitched());
+      // What went wrong first is what the caller is told.
+      await kept.catch((other) => this.#host.warn(`${this.#declared.fullName}: begin anew`, other));
       throw error;
     }
     await this.#run(() => this.#native.switched());
@@ -198,6 +207,7 @@ export class View {
     const told = deed.done ? () => this.#native.saved(at) : () => this.#native.handled(at);
     if (!(await this.#tell(told))) return false;
     work.succeeded();
+    this.error = null;
     return true;
   }
 
@@ -225,13 +235,21 @@ export class View {
     const now = this.#micros();
     if (error instanceof Reject) {
       work.rejected();
-    } else if (error instanceof RetryAfter) {
-      attempt(() => work.retryAfter(error.delayMs, records, now));
-    } else {
-      warn(`${this.#declared.fullName}: attempt ${work.attempt()} failed`, error);
-      const types = [...errorTypes(error), ...knownAs(error)];
-      attempt(() => work.failed(types, records, now, origin.ids.draw()));
+      return;
     }
+    if (error instanceof RetryAfter) {
+      attempt(() => work.retryAfter(error.delayMs, records, now));
+      return;
+    }
+    this.error = textOf(error);
+    warn(`${this.#declared.fullName}: attempt ${work.attempt()} failed`, error);
+    const draw = origin.ids.draw();
+    if (error instanceof OrkestraError && error.transient) {
+      attempt(() => work.away(records, now, draw));
+      return;
+    }
+    const types = [...errorTypes(error), ...knownAs(error)];
+    attempt(() => work.failed(types, records, now, draw));
   }
 
   /** Whether the batch goes on without the event. */
@@ -255,6 +273,7 @@ export class View {
     }
     if (!(await this.#tell(() => this.#native.handled(step.position ?? undefined)))) return false;
     work.givenUp();
+    this.error = null;
     return true;
   }
 
@@ -283,4 +302,9 @@ export class View {
   #run(call: () => Started): Promise<string | null> {
     return this.#host.bridge.run(call);
   }
+}
+
+/** What went wrong, for people. */
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
