@@ -49,8 +49,19 @@ def database() -> Iterator[str]:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
+class Service(httpx.Client):
+    """A client of a running service."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """Ends the service as a power cut does."""
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE)
+
+
 @contextlib.contextmanager
-def service(runtime: str, store: str) -> Iterator[httpx.Client]:
+def service(runtime: str, store: str) -> Iterator[Service]:
     """A running service of a runtime, and a client of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,12 +70,14 @@ def service(runtime: str, store: str) -> Iterator[httpx.Client]:
     process = subprocess.Popen(command)
     try:
         url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=20) as client:
+        with Service(base_url=url, timeout=20) as client:
+            client.process = process
             _wait(process, client)
             yield client
     finally:
+        killed = process.poll() is not None
         process.terminate()
-        assert process.wait(timeout=PATIENCE) in (0, -15, 143)
+        assert process.wait(timeout=PATIENCE) in ((-9,) if killed else (0, -15, 143))
 
 
 def _wait(process: subprocess.Popen[bytes], client: httpx.Client) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from services import PROGRAMS, database, service
+from services import PATIENCE, PROGRAMS, database, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +59,8 @@ def test_a_refusal_and_a_wrong_request_are_told_apart(runtime: str, store: str) 
         assert refused.json() == {"error": "not enough in stock", "data": {"left": 1}}
         wrong = client.post("/stock/lamp/shipped", json={"quantity": 0})
         assert wrong.status_code in (400, 422)
+        wrong = client.get("/stock", params={"after": "soon"})
+        assert wrong.status_code in (400, 422)
 
 
 @pytest.mark.parametrize("second", RUNTIMES)
@@ -76,6 +80,48 @@ def test_services_share_a_database_and_the_view_goes_on_with_who_is_left(
         done = post(one, "/stock/lamp/shipped", 15)
         read = one.get("/stock", params={"after": done["position"]})
         assert read.json() == {"lamp": 25}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("keeper", "other"), [RUNTIMES, RUNTIMES[::-1]])
+def test_who_keeps_the_view_is_killed_and_the_other_runtime_goes_on(
+    keeper: str, other: str, store: str
+) -> None:
+    skus = [f"lamp-{n}" for n in range(4)]
+    with service(keeper, store) as first:
+        # It keeps the view: nobody else is there yet.
+        done = post(first, "/stock/lamp-0/received", 1)
+        assert first.get("/stock", params={"after": done["position"]}).is_success
+        with service(other, store) as second:
+            with ThreadPoolExecutor(2) as pool:
+                # Both append at once, to the same streams.
+                both = [pool.submit(_receive, one, skus * 5) for one in (first, second)]
+                for one in both:
+                    one.result()
+            first.kill()
+            done = post(second, "/stock/lamp-1/shipped", 3)
+            wanted = {"lamp-0": 21, "lamp-1": 17, "lamp-2": 20, "lamp-3": 20}
+            assert _read(second, done["position"]) == wanted
+        # The one that was killed starts again, and keeps it once more.
+        with service(keeper, store) as third:
+            done = post(third, "/stock/lamp-2/received", 1)
+            assert _read(third, done["position"]) == wanted | {"lamp-2": 21}
+
+
+def _receive(client: httpx.Client, skus: list[str]) -> None:
+    for sku in skus:
+        post(client, f"/stock/{sku}/received", 2)
+
+
+def _read(client: httpx.Client, position: int) -> dict[str, int]:
+    """The view, when it is that far: who follows a dead keeper waits for its lease."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = client.get("/stock", params={"after": position})
+        if answer.is_success or time.monotonic() > deadline:
+            assert answer.status_code == 200, answer.text
+            levels: dict[str, int] = answer.json()
+            return levels
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

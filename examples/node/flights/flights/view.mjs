@@ -31,9 +31,28 @@
  */
 export async function openView(store) {
   if (store.startsWith("sqlite:")) return sqliteView(`${store.slice("sqlite:".length)}.board`);
+  return postgresView(databaseOf(store));
+}
+
+const TLS = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+
+/**
+ * The store's database for pg, which knows nothing of Orkestra's own parameters.
+ *
+ * @param {string} store
+ */
+function databaseOf(store) {
   const url = new URL(store);
+  const given = new URLSearchParams(url.search);
   url.search = "";
-  return postgresView(url.href);
+  if ((given.get("sslmode") ?? "prefer") !== "prefer") {
+    for (const name of TLS) {
+      const value = given.get(name);
+      if (value !== null) url.searchParams.set(name, value);
+    }
+    url.searchParams.set("uselibpqcompat", "true");
+  }
+  return url.href;
 }
 
 /**
@@ -91,6 +110,8 @@ async function sqliteView(path) {
 async function postgresView(url) {
   const { default: pg } = await import("pg");
   const pool = new pg.Pool({ connectionString: url });
+  // A connection that is lost while nobody uses it: the pool makes another.
+  pool.on("error", ({ message }) => console.error(message));
   return {
     async transaction(work) {
       const client = await pool.connect();

@@ -49,7 +49,9 @@ export class StockController {
 
   @Get()
   async stock(@Query("after") after?: string): Promise<Record<string, number>> {
-    if (after !== undefined) await this.app.caughtUp("stock", Number(after), { timeoutMs: 5000 });
+    if (after !== undefined) {
+      await this.app.caughtUp("stock", positionOf(after), { timeoutMs: 5000 });
+    }
     return levels(this.pool);
   }
 
@@ -75,6 +77,11 @@ export class HealthController {
     if (!ok) throw new ServiceUnavailableException({ ok, lag });
     return { ok, lag };
   }
+}
+
+function positionOf(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new BadRequestException("after: expected a position");
+  return Number(text);
 }
 
 function quantityOf(body: unknown): number {
