@@ -25,7 +25,7 @@ const PER_STREAM: u64 = 1_000;
 const ROUNDS: usize = 5;
 const APPENDS: usize = 10_000;
 const LOADS: u64 = 100;
-const HEADS: u64 = 500;
+const HEADS: u64 = 5_000;
 
 /// What a log does per second: events appended, streams of 1,000 events loaded, heads told.
 type Rates = [f64; 3];
