@@ -99,7 +99,8 @@ impl Retention {
     /// then an event may be in the archive twice, under the same id. Dropping the future ends the work after the step at hand.
     ///
     /// # Errors
-    /// What the store says; [`StoreError::CannotOpen`] for an archive that cannot be written, [`StoreError::DiskFull`].
+    /// What the store says; [`StoreError::CannotOpen`] for an archive that cannot be written, [`StoreError::Locked`] (transient) for one that another
+    /// call writes to, [`StoreError::DiskFull`].
     pub async fn purge_streams(&self, options: PurgeStreams) -> Result<PurgedStreams, StoreError> {
         let retention = self.clone();
         // On a thread of its own: a disk makes it wait.
