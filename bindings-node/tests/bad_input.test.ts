@@ -8,11 +8,13 @@ import {
   DuplicateTypeError,
   type Event,
   event,
+  InvalidArgumentError,
   InvalidHandlerError,
   InvalidIdError,
   InvalidMetadataError,
   InvalidRetryPolicyError,
   InvalidSettingError,
+  InvalidStreamNameError,
   InvalidUrlError,
   NewerSchemaError,
   NotADatabaseError,
@@ -377,4 +379,51 @@ db.commit()`;
 
     await expect(app.close()).resolves.toBeUndefined();
   });
+});
+
+describe("bad input: what no other language can read", () => {
+  const HALF = "a\ud800b";
+
+  test.each([HALF, 5, null, undefined])("a stream %j", async (stream) => {
+    const app = await shop().start();
+    const name = stream as string;
+
+    await expect(app.store.append(name, [placed()])).rejects.toThrow(InvalidStreamNameError);
+    const many = [{ stream: name, events: [placed()] }];
+    await expect(app.store.appendMany(many)).rejects.toThrow(InvalidStreamNameError);
+    await expect(app.store.readStream(name).next()).rejects.toThrow(InvalidStreamNameError);
+    await expect(app.store.deleteStream(name)).rejects.toThrow(InvalidStreamNameError);
+    expect(await app.store.head()).toBeNull();
+  });
+
+  test.each([null, {}, "7", -1])("an expected revision %j", async (expected) => {
+    const app = await shop().start();
+    const options = { expected: expected as number };
+
+    await expect(app.store.append("order-1", [placed()], options)).rejects.toThrow(
+      InvalidArgumentError,
+    );
+    await expect(app.store.deleteStream("order-1", options)).rejects.toThrow(InvalidArgumentError);
+  });
+
+  test.each(["actorId", "source", "correlationId"])("a half character as %s", async (field) => {
+    const app = await shop().start();
+
+    await expect(app.publish(placed(), { [field]: HALF })).rejects.toThrow(InvalidMetadataError);
+  });
+});
+
+test("what separates events on their way to the store may be in them", async () => {
+  const app = await shop().addTypes(Any).start();
+  const value = '\u001e\u001f"\\\u2028';
+  const options = { actorId: 'a"b\\c', source: "ünder\u2028" };
+  const event = Any({ value });
+  await app.publish(event, options);
+
+  await app.store.append("any", [event]);
+
+  for await (const { event: read, metadata } of app.store.readAll()) {
+    expect(read).toEqual(event);
+    expect([metadata.actorId, metadata.source]).toEqual([options.actorId, options.source]);
+  }
 });

@@ -30,7 +30,7 @@ import { Reject } from "./outcome.js";
 import { encodeValue } from "./payload.js";
 import { eventOf, type FoldedRow, safe, stepOf } from "./recorded.js";
 import { describe } from "./schema.js";
-import type { Store, StoreHost } from "./store.js";
+import { checkName, type Store, type StoreHost } from "./store.js";
 
 type MadeBy<D> = D extends { is(value: unknown): value is infer M } ? M : never;
 
@@ -203,7 +203,7 @@ export class AggregateHost {
   /** Loads, folds, decides, appends; decides again when somebody else was faster. */
   async execute(command: Command, stamp: Metadata): Promise<Executed<unknown>> {
     const { snapshotEvery, schemaVersion = 1, conflictRetries = 3 } = this.#spec;
-    const stream = this.#spec.streamId(command);
+    const stream = checkName(this.#spec.streamId(command));
     const cached = this.#cache.get(stream);
     const json = JSON.stringify({
       stream,

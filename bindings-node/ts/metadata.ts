@@ -317,7 +317,9 @@ function digits(text: string, from: number, to: number): number {
   return number;
 }
 
-const PLAIN = /^[^\p{Cc}]{1,255}$/u;
+const PLAIN = /^[^\p{Cc}\p{Surrogate}]{1,255}$/u;
+/** Half a surrogate pair, which no other language can hold. */
+const HALVED = /\p{Surrogate}/u;
 const WORD = /^[a-z][a-z0-9_]{0,63}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -337,8 +339,13 @@ function check(fields: MetadataFields): MetadataFields {
   }
   const given = { correlationId, causationId, actorId, actorType, source };
   for (const [field, value] of Object.entries(given)) {
+    let reason: string | undefined;
     if (value !== undefined && typeof value !== "string") {
-      const reason = `expected text, found ${typeof value}`;
+      reason = `expected text, found ${typeof value}`;
+    } else if (value !== undefined && HALVED.test(value)) {
+      reason = "it is no well-formed text";
+    }
+    if (reason !== undefined) {
       throw new InvalidMetadataError(`metadata: ${field}: ${reason}`, { field, reason });
     }
   }

@@ -1,5 +1,6 @@
 /**
- * The native part as TypeScript sees it. Private: structure crosses as JSON text, errors are read by `fromNative`.
+ * The native part as TypeScript sees it. Private: structure crosses as JSON text, events on their way to the store as fields between separators
+ * that JSON has escaped only (`src/pages.rs`); errors are read by `fromNative`.
  *
  * @packageDocumentation
  */

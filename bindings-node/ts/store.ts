@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 import type { Bridge } from "./bridge.js";
-import { InvalidArgumentError } from "./errors.js";
+import { InvalidArgumentError, InvalidStreamNameError } from "./errors.js";
 import { type Event, modelOf, wrongKind } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import type { NativeStores, Started } from "./native.js";
@@ -113,6 +113,7 @@ export class Store {
     stamp: (event: Event) => Metadata,
   ): Promise<Appended> {
     this.#host.guard();
+    checkName(stream);
     const expected = expectedOf(options);
     const encoded = this.encodeAll(events, stamp);
     const text = await this.#run((stores) => stores.append(stream, expected, encoded));
@@ -126,7 +127,7 @@ export class Store {
    */
   async appendMany(appends: readonly Append[]): Promise<Appended[]> {
     this.#host.guard();
-    const streams = appends.map(({ stream }) => stream);
+    const streams = appends.map(({ stream }) => checkName(stream));
     const expected = appends.map(expectedOf);
     const encoded = appends.map(({ events }) => this.encodeAll(events, this.#host.stamp));
     const text = await this.#run((stores) => stores.appendMany(streams, expected, encoded));
@@ -139,6 +140,7 @@ export class Store {
     options: ReadStreamOptions = {},
   ): AsyncGenerator<RecordedEvent> {
     const { backwards = false, limit = Number.MAX_SAFE_INTEGER, pageSize = 500 } = options;
+    checkName(stream);
     checkCounts({ limit, pageSize, fromRevision: options.fromRevision ?? 0 });
     let from = options.fromRevision;
     let left = limit;
@@ -199,6 +201,7 @@ export class Store {
    * @throws {RevisionConflictError} if `expected` does not hold.
    */
   async deleteStream(stream: string, options: DeleteOptions = {}): Promise<boolean> {
+    checkName(stream);
     const expected = expectedOf(options);
     const hard = options.hard === true;
     return (await this.#run((stores) => stores.deleteStream(stream, expected, hard))) === "true";
@@ -231,8 +234,20 @@ function appendedOf(appended: Appended): Appended {
 }
 
 function expectedOf({ expected = "any" }: AppendOptions = {}): number | string {
-  if (typeof expected === "number") checkCounts({ expected });
+  // The core says which words there are.
+  if (typeof expected !== "string") checkCounts({ expected });
   return expected;
+}
+
+/** Half a surrogate pair, which no other language can hold. */
+const HALVED = /\p{Surrogate}/gu;
+
+/** The name, which the core checks once it is text. */
+export function checkName(name: unknown): string {
+  if (typeof name === "string" && name.search(HALVED) < 0) return name;
+  const reason = typeof name === "string" ? "it is no well-formed text" : "expected text";
+  const stream = String(name).replace(HALVED, "\ufffd");
+  throw new InvalidStreamNameError(`stream name ${stream}: ${reason}`, { stream, reason });
 }
 
 /** Throws unless each is a whole number from 0. */
