@@ -120,7 +120,7 @@ fn a_view_whose_keepers_are_killed_around_the_commit_has_each_event_once(place: 
     log.append(1..=200);
 
     let mut before = 0;
-    for at in ["batch-written", "batch-saved", "batch-committed"] {
+    for at in ["batch-saved", "batch-committed"] {
         kill(halted("projector", place, &view, at));
 
         let written = view.numbers().len();
@@ -145,7 +145,7 @@ fn a_rebuild_that_is_killed_while_it_builds_leaves_the_old_view(place: &Place) {
     view.has(1..=60);
 
     let mut last = 60;
-    for at in ["batch-written", "batch-saved", "batch-committed"] {
+    for at in ["batch-saved", "batch-committed"] {
         kill(halted("rebuilder", place, &view, at));
 
         assert_eq!(view.rebuilt(), 0, "the old one");
@@ -170,16 +170,13 @@ fn a_rebuild_that_is_killed_around_the_switch_leaves_one_of_the_two_views(place:
     let _keeper = process("projector", place, &view, "no");
     view.has(1..=30);
 
-    for (at, last) in [("switch-renamed", 40), ("switch-switched", 50)] {
-        kill(halted("rebuilder", place, &view, at));
+    kill(halted("rebuilder", place, &view, "switch-switched"));
+    assert_eq!(view.rebuilt(), 0, "the old one");
+    log.append(31..=50);
+    view.has(1..=50);
+    assert_eq!(view.rebuilt(), 0, "and it is kept on");
 
-        assert_eq!(view.rebuilt(), 0, "the old one");
-        log.append(last - 9..=last);
-        view.has(1..=last);
-        assert_eq!(view.rebuilt(), 0, "and it is kept on");
-    }
     kill(halted("rebuilder", place, &view, "switch-committed"));
-
     assert_eq!(view.rebuilt(), 50, "the new one");
     log.append(51..=60);
     view.has(1..=60);

@@ -84,7 +84,7 @@ impl Board {
         }
     }
 
-    /// Puts the rebuilt table in the place of the other. Places: `renamed`, `switched`, `committed`.
+    /// Puts the rebuilt table in the place of the other. Places: `switched`, `committed`.
     pub(crate) async fn switch(
         self,
         checkpoint: Checkpoint,
@@ -98,7 +98,6 @@ impl Board {
                     let tx =
                         connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                     tx.execute_batch(RENAME)?;
-                    halt.here("renamed");
                     checkpoint.switch_sqlite(&tx)?;
                     halt.here("switched");
                     tx.commit()?;
@@ -111,7 +110,6 @@ impl Board {
                 let mut client = connect(&url).await?;
                 let tx = client.transaction().await?;
                 tx.batch_execute(RENAME).await?;
-                halt.waits_here("renamed").await;
                 checkpoint.switch_postgres(&tx).await?;
                 halt.waits_here("switched").await;
                 tx.commit().await?;
