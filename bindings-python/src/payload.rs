@@ -100,7 +100,8 @@ pub(crate) fn new_event(
         data: Bytes::copy_from_slice(data.as_bytes()),
         metadata,
         occurred_at: stamp.at,
-    })
+    }
+    .traced(&stamp.trace()))
 }
 
 /// The payload of `message` as JSON, at most `max_bytes` of it.

@@ -207,7 +207,7 @@ impl PyDelivery {
             topic,
             body,
             correlation_id,
-            trace_id: None,
+            trace_id: stamp.trace().trace_id(),
         };
         let reason = DeadLetterReason::parse(reason).unwrap_or(DeadLetterReason::RetriesExhausted);
         Ok(DeadLetter(delivery.dead_letter(reason, addressed, now)))

@@ -8,6 +8,7 @@ use std::sync::{
 use orkestra::{
     clock::Timestamp,
     message::{LinkId, Metadata as CoreMetadata, wire},
+    ports::TraceContext,
 };
 use pyo3::prelude::*;
 use uuid::Uuid;
@@ -23,6 +24,26 @@ pub(crate) enum Link {
     Full(Arc<CoreMetadata>),
     /// As it is stored beside a recorded event.
     Stored(Box<[u8]>),
+    /// One of these, and the trace that the message belongs to.
+    Traced(Arc<(Link, TraceContext)>),
+}
+
+impl Link {
+    /// The same in a trace.
+    pub(crate) fn traced(self, trace: TraceContext) -> Self {
+        if trace.is_empty() {
+            self
+        } else {
+            Self::Traced(Arc::new((self, trace)))
+        }
+    }
+
+    fn plain(&self) -> &Self {
+        match self {
+            Self::Traced(traced) => traced.0.plain(),
+            link => link,
+        }
+    }
 }
 
 /// A message's id, time and metadata.
@@ -36,8 +57,9 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// The metadata in full.
     pub(crate) fn metadata(&self) -> CoreMetadata {
-        match &self.link {
-            Link::Root => CoreMetadata::root(self.id, self.at),
+        match self.link.plain() {
+            // No link is plain and traced.
+            Link::Root | Link::Traced(_) => CoreMetadata::root(self.id, self.at),
             Link::Caused {
                 correlation,
                 causation,
@@ -54,8 +76,8 @@ impl Stamp {
 
     /// The link of a message sent at `at` while this one is handled.
     pub(crate) fn caused(&self, at: Timestamp) -> Link {
-        match &self.link {
-            Link::Root => Link::Caused {
+        let link = match self.link.plain() {
+            Link::Root | Link::Traced(_) => Link::Caused {
                 correlation: self.id,
                 causation: self.id,
             },
@@ -66,7 +88,22 @@ impl Stamp {
             Link::Full(_) | Link::Stored(_) => {
                 Link::Full(Arc::new(self.metadata().derive(self.id, at)))
             }
+        };
+        link.traced(self.trace())
+    }
+
+    /// The trace that the message belongs to, empty for none.
+    pub(crate) fn trace(&self) -> TraceContext {
+        match &self.link {
+            Link::Traced(traced) => traced.1.clone(),
+            Link::Stored(json) => TraceContext::stored_in(json),
+            _ => TraceContext::default(),
         }
+    }
+
+    /// Has this metadata instead, in the same trace.
+    pub(crate) fn set_metadata(&mut self, metadata: CoreMetadata) {
+        self.link = Link::Full(Arc::new(metadata)).traced(self.trace());
     }
 }
 

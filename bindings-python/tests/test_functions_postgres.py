@@ -10,9 +10,17 @@ import pytest
 from drivers import POSTGRES, Driver, rolled_back
 from orkestra import Orkestra
 from orkestra._drivers import Dialect, Statement, Steps, run
-from shop import OrderPlaced
+from shop import (
+    AddStock,
+    OrderCancelled,
+    OrderPlaced,
+    PlaceOrder,
+    StockItem,
+)
+from waiting import eventually
 
 if TYPE_CHECKING:
+    from orkestra import DeadLetter
     from postgres import Database
 
 EACH = pytest.mark.parametrize("driver", POSTGRES, ids=lambda d: d.name)
@@ -130,3 +138,38 @@ async def test_events_are_appended_when_the_transaction_commits(
 
     assert sqlstate(conflict.value) == "ORK01"
     assert seen == ["new", "more", "last"]
+
+
+async def test_a_stored_trace_goes_on_to_what_its_handlers_do(
+    database: Database,
+) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    app = Orkestra("shop", store=database.url)
+    app.add_aggregate(StockItem)
+
+    @app.command_handler(PlaceOrder)
+    async def place(_command: PlaceOrder) -> None:
+        await app.store.append("placed", [OrderCancelled(order_id="1")])
+
+    @app.event_handler(OrderPlaced, max_retries=0, start="origin")
+    async def handle(event: OrderPlaced) -> None:
+        await app.execute(StockItem, AddStock(sku="a", quantity=1), actor_id="anna")
+        await app.dispatch(PlaceOrder(product_id="p", quantity=1))
+        raise ValueError(event.order_id)
+
+    events = [
+        {
+            "type": "Shop.OrderPlaced",
+            "data": {"order_id": "1", "quantity": 1},
+            "metadata": {"traceparent": trace},
+        }
+    ]
+    letters: list[DeadLetter] = []
+    app.on_dead_letter(letters.append)
+    async with app:
+        await app.store.head()
+        database.sql("SELECT orkestra.append($1, $2, 'any')", "o", json.dumps(events))
+        await eventually(lambda: letters)
+    assert letters[0].trace_id == trace.split("-")[1]
+    stored = "SELECT stream, metadata ->> 'traceparent' FROM orkestra.log ORDER BY 1"
+    assert database.sql(stored) == [("o", trace), ("placed", trace), ("stock-a", trace)]

@@ -129,7 +129,8 @@ impl Consumer {
         let stamp = Stamp {
             id: incoming.id(),
             at,
-            link: Link::Full(Arc::new(incoming.metadata().clone())),
+            link: Link::Full(Arc::new(incoming.metadata().clone()))
+                .traced(incoming.trace().clone()),
         };
         let is_event = self.kind == MessageKind::Event;
         fastcall::handle(self.app.bind(py), &message, stamp, is_event, incoming).map(Ok)

@@ -327,7 +327,7 @@ pub(super) unsafe fn apply_options(call: *mut Call) -> PyResult<()> {
         stamp.id = id;
     }
     if let Some(metadata) = &options.metadata {
-        stamp.link = Link::Full(CoreMetadata::clone(metadata).into());
+        stamp.set_metadata(CoreMetadata::clone(metadata));
     }
     if options.has_fields {
         let base = stamp.metadata();
@@ -340,13 +340,10 @@ pub(super) unsafe fn apply_options(call: *mut Call) -> PyResult<()> {
         } else {
             base.causation_id
         };
-        stamp.link = Link::Full(
-            CoreMetadata {
-                causation_id,
-                ..resolved
-            }
-            .into(),
-        );
+        stamp.set_metadata(CoreMetadata {
+            causation_id,
+            ..resolved
+        });
     }
     Ok(())
 }
@@ -545,7 +542,7 @@ pub(super) unsafe fn to_broker(py: Python<'_>, call: *mut Call) -> PyResult<Boun
         Kind::Send => Wish::Accepted,
         _ => Wish::Result(timeout.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX))),
     };
-    let trace = incoming::current_trace();
+    let trace = incoming::trace_of(&(*call).stamp);
     let op = sender.send(
         &message,
         &outbound,

@@ -22,7 +22,7 @@ use crate::{
     convert, errors,
     fastcall::{
         app::App,
-        incoming::{current_trace, drop_incoming},
+        incoming::{drop_incoming, trace_of},
         options::Options,
         slot,
         symbols::symbols,
@@ -703,7 +703,7 @@ pub(crate) fn stamp_sending(
         let owner = Bound::from_owned_ptr(py, call.cast());
         stamp(py, call)?;
         let made = (*call).stamp.clone();
-        let trace = current_trace();
+        let trace = trace_of(&made);
         drop(owner);
         Ok((made, max_retries, trace))
     }

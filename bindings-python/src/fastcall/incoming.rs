@@ -114,18 +114,17 @@ pub(super) fn claimed(call: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// The trace of what is being handled here, empty for nothing.
-pub(super) unsafe fn current_trace() -> TraceContext {
+/// The trace of a message that is sent now: its own, else that of what is being handled here; empty for none.
+pub(super) unsafe fn trace_of(stamp: &Stamp) -> TraceContext {
+    let own = stamp.trace();
+    if !own.is_empty() {
+        return own;
+    }
     let call = current();
     if call.is_null() {
-        return TraceContext::default();
+        return own;
     }
-    let incoming = (*call).incoming;
-    let trace = if incoming.is_null() {
-        TraceContext::default()
-    } else {
-        (*incoming).trace().clone()
-    };
+    let trace = (*call).stamp.trace();
     pyo3::ffi::Py_DECREF(call.cast());
     trace
 }

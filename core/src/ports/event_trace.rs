@@ -26,6 +26,21 @@ impl TraceContext {
         self.traceparent.is_none() && self.tracestate.is_none() && self.baggage.is_none()
     }
 
+    /// The trace in an event's stored `metadata`, empty if there is none.
+    pub fn stored_in(metadata: &[u8]) -> Self {
+        if !mentions_a_trace(metadata) {
+            return Self::default();
+        }
+        serde_json::from_slice(metadata).map_or_else(
+            |_| Self::default(),
+            |stored: Stored| Self {
+                traceparent: stored.traceparent,
+                tracestate: stored.tracestate,
+                baggage: stored.baggage,
+            },
+        )
+    }
+
     /// The trace id of `traceparent` (W3C Trace Context, section 3.2), `None` if there is none or it is nonsense.
     pub fn trace_id(&self) -> Option<String> {
         let id = self.traceparent.as_deref()?.split('-').nth(1)?;
@@ -55,17 +70,7 @@ impl NewEvent {
 impl RecordedEvent {
     /// The trace in which the event was appended, empty if it was not traced.
     pub fn trace(&self) -> TraceContext {
-        if !mentions_a_trace(&self.metadata) {
-            return TraceContext::default();
-        }
-        serde_json::from_slice(&self.metadata).map_or_else(
-            |_| TraceContext::default(),
-            |stored: Stored| TraceContext {
-                traceparent: stored.traceparent,
-                tracestate: stored.tracestate,
-                baggage: stored.baggage,
-            },
-        )
+        TraceContext::stored_in(&self.metadata)
     }
 }
 
