@@ -301,3 +301,52 @@ fn a_repetition_beside_others_is_told_from_a_duplicate() {
     .unwrap();
     assert!(!many[0].repeated && many[1].repeated);
 }
+
+/// What several processes have: a writer each, which knows nothing of the others'.
+#[test]
+fn b09_what_four_writers_commit_at_once_is_read_once_and_in_order() {
+    const EVENTS: u64 = 400;
+    let Some(shop) = shop() else { return };
+    let writers: Vec<_> = (0..4).map(|_| connect(&shop.url).unwrap()).collect();
+    let reader = connect(&shop.url).unwrap();
+    let done = AtomicU64::new(0);
+
+    let seen = thread::scope(|scope| {
+        for (number, writer) in (0..).zip(&writers) {
+            let done = &done;
+            scope.spawn(move || {
+                for n in 0..EVENTS / 4 {
+                    // Alone, and in a batch with others.
+                    let appends = (0..=n % 3).map(|m| {
+                        let name = stream(&format!("order-{number}-{m}"));
+                        writer.append(name, vec![order_placed(number * 10_000 + n * 10 + m)], ANY)
+                    });
+                    for appended in block_on(join_all(appends)) {
+                        appended.unwrap();
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+                done.fetch_add(1_000_000, Ordering::SeqCst);
+            });
+        }
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let stored = done.load(Ordering::SeqCst);
+            let page = block_on(reader.read_all(ReadAll::after(after).limit(7))).unwrap();
+            after = page.position.or(after);
+            seen.extend(page.events.iter().map(|event| (event.position, event.id)));
+            if stored / 1_000_000 == 4 && page.end {
+                return seen;
+            }
+        }
+    });
+
+    assert_eq!(seen.len() as u64, done.load(Ordering::SeqCst) % 1_000_000);
+    assert!(seen.is_sorted_by(|a, b| a.0 < b.0));
+    let ids: std::collections::HashSet<_> = seen.iter().map(|(_, id)| id).collect();
+    assert_eq!(ids.len(), seen.len());
+    for store in writers.iter().chain([&reader]) {
+        block_on(store.close()).unwrap();
+    }
+}

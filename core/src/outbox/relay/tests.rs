@@ -8,9 +8,11 @@ use super::*;
 use crate::{
     adapters::memory::MemoryStore,
     clock::{ManualClock, ManualIds, Timestamp},
+    message::MessageKind,
     ports::{
         BrokerLetter, Bus, BusHealth, CheckpointStore, ConsumerSpec, DeadLetterFilter, EventStore,
-        ExpectedRevision, HandlerAddress, Inbox, NewEvent, StreamName, TakeLetter, TypeFilter,
+        ExpectedRevision, HandlerAddress, Inbox, NewEvent, OutboxStore, StreamName, TakeLetter,
+        TraceContext, TypeFilter,
     },
     subscription::{Start, SubscriptionOptions},
 };
@@ -165,6 +167,19 @@ impl Shop {
         wait(async move { store.wait_until(RELAY.into(), position).await }).unwrap();
     }
 
+    fn checkpoint(&self) -> Option<Position> {
+        let store = Arc::clone(&self.store);
+        let checkpoint = wait(async move { store.load(RELAY.into()).await }).unwrap();
+        checkpoint.and_then(|checkpoint| checkpoint.position)
+    }
+
+    /// The numbers of the messages that are in the outbox.
+    fn in_the_outbox(&self) -> Vec<u128> {
+        let store = Arc::clone(&self.store);
+        let rows = wait(async move { store.pending(None, 100).await }).unwrap();
+        rows.iter().map(|row| row.message.id.as_u128()).collect()
+    }
+
     fn sent(&self) -> Vec<String> {
         self.bus.sent.lock().clone()
     }
@@ -207,12 +222,19 @@ fn what_is_appended_is_published_in_order_and_only_once() {
 fn while_the_broker_is_away_nothing_is_passed_over() {
     let shop = Shop::open([Ok(()), away(), Ok(()), away()]);
     let last = append(&shop.store, (2..=4).map(placed).collect());
+    let second = Position(last.0 - 2);
     // Beside the renewals of the lease there is the wait before the next attempt.
     until(|| shop.clock.next_wake() == Some(FIRST_WAIT));
     let error = shop.relay.health().error.unwrap();
     assert_eq!(error, "the broker is unavailable: away");
+    assert_eq!(
+        shop.checkpoint(),
+        Some(second),
+        "who dies now leaves 3 to the next one"
+    );
     shop.clock.advance(FIRST_WAIT);
     until(|| shop.clock.next_wake() == Some(FIRST_WAIT * 2));
+    assert_eq!(shop.checkpoint(), Some(second));
     shop.clock.advance(FIRST_WAIT * 2);
 
     shop.published_to(last);
@@ -223,6 +245,32 @@ fn while_the_broker_is_away_nothing_is_passed_over() {
         .into();
     assert_eq!(shop.sent(), sent);
     until(|| shop.relay.health().error.is_none());
+    shop.close();
+}
+
+#[test]
+fn what_the_broker_did_not_take_stays_in_the_outbox() {
+    let shop = Shop::open([Ok(()), away(), Ok(())]);
+    let message = |n: u128| Outgoing {
+        id: Uuid::from_u128(n),
+        kind: MessageKind::Event,
+        topic: "orderplaced".into(),
+        body: "{}".into(),
+        correlation_id: "c".into(),
+        issued_at: Timestamp::from_micros(0),
+        max_retries: None,
+        trace: TraceContext::default(),
+    };
+    let (store, messages) = (Arc::clone(&shop.store), (11..=13).map(message).collect());
+    wait(async move { store.enqueue(messages).await }).unwrap();
+
+    until(|| shop.clock.next_wake() == Some(FIRST_WAIT));
+    assert_eq!(shop.in_the_outbox(), [12]);
+    shop.clock.advance(FIRST_WAIT);
+    until(|| shop.in_the_outbox().is_empty());
+
+    let sent = ["11", "13", "12"].map(|n| format!("{n} orderplaced"));
+    assert_eq!(shop.sent(), sent);
     shop.close();
 }
 
