@@ -21,18 +21,24 @@ async function emmett() {
   const { store, pool, connectionString, close } = await openEmmettPostgres();
   await fill(EVENTS.emmett, (data) => ({ type: "OrderPlaced", data }), store.appendToStream);
   await pool.query(CREATE);
+  let seen = 0;
+  let start;
   const projection = postgreSQLRawBatchSQLProjection({
     name: "board",
     canHandle: ["OrderPlaced"],
-    evolve: (events) =>
-      events.map(({ data, metadata }) =>
+    evolve: (events) => {
+      // What comes before the second batch is starting, as on our side.
+      if (seen >= BATCH) start ??= performance.now();
+      seen += events.length;
+      return events.map(({ data, metadata }) =>
         sql(
           `INSERT INTO board VALUES (%L, 1, %s) ON CONFLICT (stream) DO UPDATE
            SET events = board.events + 1, quantity = board.quantity + excluded.quantity`,
           metadata.streamName,
           data.quantity,
         ),
-      ),
+      );
+    },
   });
   const consumer = store.consumer({
     pulling: { batchSize: BATCH, pullingFrequencyInMs: 1 },
@@ -43,12 +49,11 @@ async function emmett() {
     projection,
     connectionOptions: { connectionString, pool },
   });
-  const start = performance.now();
   await consumer.start();
   const seconds = (performance.now() - start) / 1000;
   await check(pool, EVENTS.emmett);
   await close();
-  return EVENTS.emmett / seconds;
+  return (EVENTS.emmett - BATCH) / seconds;
 }
 
 async function orkestra() {

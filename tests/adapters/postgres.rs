@@ -119,6 +119,9 @@ orkestra::lease_store_suite!(|| {
 });
 orkestra::subscription_suite!(|| {
     let shop = shop_among_others()?;
+    let reopen = shop.reopen();
     let stores = Arc::new(Stores::of(&shop.store));
-    Some(Fixture::<Stores>::new(stores, shop.clock))
+    let fixture = Fixture::<Stores>::new(stores, shop.clock)
+        .reopened_by(move || Arc::new(Stores::of(&reopen())));
+    Some(fixture)
 });
