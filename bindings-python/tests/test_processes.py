@@ -322,7 +322,8 @@ def test_loops_come_and_go(store: str) -> None:
 
 
 def test_uvloop_is_a_loop_too(store: str) -> None:
-    uvloop = pytest.importorskip("uvloop")
+    import uvloop
+
     app = Orkestra("shop", store=store)
     seen: list[str] = []
 

@@ -298,7 +298,8 @@ async def test_middleware_that_comes_late_stands_around_threads_too(host: Host) 
 
 
 def test_a_loop_of_another_make(host: Host) -> None:
-    uvloop = pytest.importorskip("uvloop")
+    import uvloop
+
     app = host.app()
 
     @app.command_handler(PlaceOrder)

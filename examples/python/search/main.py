@@ -57,20 +57,30 @@ class Catalogue:
 
     def open(self, suffix: str = "") -> tantivy.Index:
         """The live index, or the one that is built beside it."""
-        path = self.folder.with_name(self.folder.name + suffix)
+        path = self._path(suffix)
         path.mkdir(parents=True, exist_ok=True)
         return tantivy.Index(schema(), path=str(path))
 
     def empty(self, suffix: str) -> None:
         """Makes an index that has nothing in it."""
-        path = self.folder.with_name(self.folder.name + suffix)
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self._path(suffix), ignore_errors=True)
         self.open(suffix)
 
     def switch(self, suffix: str) -> None:
         """Puts the index built beside the live one in its place."""
-        shutil.rmtree(self.folder)
-        self.folder.with_name(self.folder.name + suffix).rename(self.folder)
+        old = self._path("_old")
+        shutil.rmtree(old, ignore_errors=True)
+        self.folder.rename(old)
+        self._path(suffix).rename(self.folder)
+        shutil.rmtree(old)
+
+    def finish_switch(self, suffix: str = "_rebuild") -> None:
+        """Does the rest of a switch whose process ended between the two renames."""
+        if self._path("_old").exists() and not self.folder.exists():
+            self._path(suffix).rename(self.folder)
+
+    def _path(self, suffix: str) -> Path:
+        return self.folder.with_name(self.folder.name + suffix)
 
     def write(self, events: list[RecordedEvent], suffix: str = "") -> int:
         """Brings events into the index in one commit; returns how many were new."""
@@ -139,6 +149,8 @@ def shop(folder: Path, store: str) -> tuple[Orkestra, Catalogue]:
     def prepare(checkpoint: Checkpoint) -> None:
         if checkpoint.suffix:
             catalogue.empty(checkpoint.suffix)
+        else:
+            catalogue.finish_switch()
 
     @search.switch
     def switch(checkpoint: Checkpoint) -> None:
