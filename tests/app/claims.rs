@@ -1,18 +1,18 @@
 //! Messages and records in the user's own transaction.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
 };
 
 use orkestra::{Context, HandlerError, Orkestra, code::Coded, testing::samples::id};
 use orkestra_tests::postgres;
 use tokio_postgres::{Client, NoTls};
 
-use crate::shop::{OrderPlaced, Store, until};
+use crate::{
+    outbox::left,
+    shop::{OrderPlaced, Store, until},
+};
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -27,21 +27,21 @@ fn placed(order_id: &str) -> OrderPlaced {
 }
 
 /// Runs `case` with an app's builder on a new database that has a table `orders`.
-fn run<F: Future<Output = ()>>(case: impl FnOnce(orkestra::Builder, String) -> F) {
+fn run<F: Future<Output = ()>>(case: impl FnOnce(Arc<Store>, orkestra::Builder, String) -> F) {
     let Some(server) = postgres::shared() else {
         return;
     };
     let url = server.database("claims");
     server.sql(&url, "CREATE TABLE public.orders (id text)");
-    crate::shop::run(Some(Store::memory()), |_| {
+    crate::shop::run(Some(Store::memory()), |store| {
         let app = Orkestra::builder("shop").app_prefix("Shop").store(&url);
-        case(app, url)
+        case(store, app, url)
     });
 }
 
 #[test]
 fn a_message_leaves_when_the_users_transaction_commits_and_not_otherwise() {
-    run(|app, url| async move {
+    run(|store, app, url| async move {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let app = app
             .event_handler("mail", {
@@ -75,12 +75,7 @@ fn a_message_leaves_when_the_users_transaction_commits_and_not_otherwise() {
         tx.commit().await.unwrap();
 
         until(|| *seen.lock().unwrap() == ["ann o-1"]).await;
-        for _ in 0..60_000 {
-            if app.outbox().pending().await.unwrap().messages == 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        left(&store, &app).await;
         assert_eq!(seen.lock().unwrap().len(), 1);
         app.close().await.unwrap();
     });
@@ -88,7 +83,7 @@ fn a_message_leaves_when_the_users_transaction_commits_and_not_otherwise() {
 
 #[test]
 fn a_claim_commits_with_what_the_handler_writes() {
-    run(|app, url| async move {
+    run(|store, app, url| async move {
         let calls = Arc::new(AtomicU32::new(0));
         let app = app
             .event_handler("stock", {
@@ -119,12 +114,7 @@ fn a_claim_commits_with_what_the_handler_writes() {
             let adding = app.outbox().add_event(&placed("o-1")).id(id(1).to_string());
             adding.await.unwrap();
             until(|| calls.load(Ordering::SeqCst) == n + 1).await;
-            for _ in 0..60_000 {
-                if app.outbox().pending().await.unwrap().messages == 0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            left(&store, &app).await;
         }
 
         let client = connect(&url).await;
@@ -183,12 +173,7 @@ fn a_claim_in_a_file_of_the_users_own_commits_with_what_is_written() {
             let adding = app.outbox().add_event(&placed("o-1")).id(id(1).to_string());
             adding.await.unwrap();
             until(|| calls.load(Ordering::SeqCst) == n).await;
-            for _ in 0..60_000 {
-                if app.outbox().pending().await.unwrap().messages == 0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            left(&store, &app).await;
         }
 
         let count = "SELECT count(*) FROM orders";

@@ -47,7 +47,7 @@ fn lines(seen: &Seen) -> Vec<String> {
 }
 
 /// Waits until the outbox is empty.
-async fn left(store: &Store, app: &Orkestra) {
+pub(crate) async fn left(store: &Store, app: &Orkestra) {
     for _ in 0..60_000 {
         if app.outbox().pending().await.unwrap().messages == 0 {
             return;

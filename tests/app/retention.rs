@@ -47,7 +47,11 @@ async fn streams(app: &Orkestra) -> Vec<String> {
 
 /// KurrentDB has no list of streams, and says so.
 fn lists_streams(app: &Orkestra) -> bool {
-    app.store().unwrap().capabilities().idle_streams
+    let lists = app.store().unwrap().capabilities().idle_streams;
+    if !lists {
+        eprintln!("skipped: the store has no list of streams");
+    }
+    lists
 }
 
 fn lines(archive: &Path) -> Vec<Value> {

@@ -346,6 +346,7 @@ async fn run(case: &Case, file: &File, place: Place) {
         Some(other) => panic!("{other}"),
     };
     if !met {
+        eprintln!("skipped: {} needs {:?}", case.id, case.needs);
         return app.close().await.unwrap();
     }
     let mut run = Run {

@@ -212,20 +212,6 @@ fn a_server_without_positions_in_streams_is_told_of() {
 }
 
 #[test]
-fn dropping_a_store_that_somebody_waits_at_ends_the_wait() {
-    let server = Server::new();
-    let store = open(&server, "");
-    let wait = Started::new(store.wait_for_events(None));
-
-    block_on(store.close()).unwrap();
-
-    let result = wait.finish();
-    assert!(result.is_ok() || matches!(result, Err(StoreError::Closed {})));
-    drop(store);
-    server.delay(Duration::ZERO);
-}
-
-#[test]
 fn closing_does_not_wait_for_every_append_that_stands_in_line() {
     let server = Server::new();
     let store = open(&server, "&defaultDeadline=1000");
