@@ -151,7 +151,9 @@ test("a command that nobody handles is a dead letter, and told", async () => {
 
 test("what is in hand when the app closes comes again at the next start", async () => {
   const store = sqlite();
-  const first = shop({ store, closeTimeoutMs: 50 });
+  const warned: string[] = [];
+  const logger = { warn: (_: unknown, message: string) => void warned.push(message) };
+  const first = shop({ store, closeTimeoutMs: 50, logger });
   let begun = 0;
   first.eventHandler(
     OrderPlaced,
@@ -173,6 +175,8 @@ test("what is in hand when the app closes comes again at the next start", async 
   await gone(second);
 
   expect(seen).toEqual(["7"]);
+  // Its reader of the log has ended, too, and asks nobody any more.
+  expect(warned).toEqual([]);
 });
 
 test("connections that cannot be used are named", async () => {

@@ -605,6 +605,8 @@ export class Orkestra {
     const limit = SYSTEM.clock.sleep(this.#closeTimeoutMs, over.signal);
     await Promise.race([this.#drain(), limit]);
     over.abort();
+    // Also when a handler did not end in time: who reads the log would ask the closed store for ever.
+    this.#deliveries.interrupt();
     await this.#shut();
   }
 

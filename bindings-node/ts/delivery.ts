@@ -116,8 +116,13 @@ export class Deliveries {
 
   /** No more waiting for retries: what waits becomes a dead letter. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.interrupt();
     await this.settled();
+  }
+
+  /** Tells everything that it is to end, and waits for nothing. */
+  interrupt(): void {
+    this.#closing.abort();
   }
 
   /**
