@@ -97,6 +97,46 @@ describe.each(STORES)("app.store on $name", ({ name, url }) => {
     expect(read.map(({ event }) => (event as unknown as { sku: string }).sku)).toEqual(texts);
   });
 
+  test.each([[[]], [["sometimes" as never]]])(
+    "appends of one turn are done in their order, each with its own end, also with %j",
+    async (unfit) => {
+      const app = await shop({ store: await url() }).start();
+
+      const ends = await Promise.allSettled([
+        app.store.append("order-7", [placed()]),
+        app.store.append("order-7", [placed()], { expected: 0 }),
+        ...unfit.map((expected) => app.store.append("order-8", [placed()], { expected })),
+        app.store.append("order-7", [placed()], { expected: "no_stream" }),
+        app.store.append("order-8", [placed()], { expected: "no_stream" }),
+      ]);
+
+      const told = ends.map((end) =>
+        end.status === "fulfilled" ? end.value.revision : (end.reason as Error).name,
+      );
+      expect(told).toEqual([
+        0,
+        1,
+        ...unfit.map(() => "InvalidArgumentError"),
+        "RevisionConflictError",
+        0,
+      ]);
+    },
+  );
+
+  test("what comes behind an append in one turn comes after it", async () => {
+    const app = await shop({ store: await url() }).start();
+
+    const appended = app.store.append("order-7", [placed()]);
+    const deleted = app.store.deleteStream("order-7");
+    const late = app.store.append("order-8", [placed()]);
+    const closed = app.close();
+
+    expect(await deleted).toBe(true);
+    expect((await appended).revision).toBe(0);
+    expect((await late).revision).toBe(0);
+    await closed;
+  });
+
   test("appendMany is all or nothing", async () => {
     const app = await shop({ store: await url() }).start();
 
