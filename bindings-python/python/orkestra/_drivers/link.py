@@ -64,6 +64,7 @@ class Answer(Protocol[T_co]):
 
     def wait(self, timeout: float | timedelta | None = None, /) -> T_co:
         """The result, in synchronous code."""
+        ...
 
 
 class Done(Awaitable[T_co], Generic[T_co]):
