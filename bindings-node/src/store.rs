@@ -53,17 +53,6 @@ fn append_of(stream: &str, expected: &ExpectedIn, events: &str) -> napi::Result<
     })
 }
 
-fn appends_of(
-    streams: &[String],
-    expected: &[ExpectedIn],
-    events: &[String],
-) -> napi::Result<Vec<Append>> {
-    let given = streams.iter().zip(expected).zip(events);
-    given
-        .map(|((stream, expected), events)| append_of(stream, expected, events))
-        .collect()
-}
-
 /// Events as TypeScript hands them over: of each its id, type, version, time in microseconds, stored metadata and payload.
 pub(crate) fn new_events(text: &str) -> napi::Result<Vec<NewEvent>> {
     let parts = text.split(BREAK).filter(|part| !part.is_empty());
@@ -134,30 +123,6 @@ impl NodeStores {
         })
     }
 
-    /// Appends that are independent of one another, three lists of one length: they reach the store together. A task's number for each,
-    /// which ends as that of `append`. Throws, and appends nothing, if one of them is not fit for `append`.
-    #[napi]
-    pub fn append_each(
-        &self,
-        streams: Vec<String>,
-        expected: Vec<ExpectedIn>,
-        events: Vec<String>,
-    ) -> napi::Result<Vec<u32>> {
-        let store = self.services()?.events;
-        // All are made before the first is handed over: that one wakes the writer, which takes what is there by then.
-        let appends = appends_of(&streams, &expected, &events)?;
-        let tasks = appends.into_iter().map(|append| {
-            let store = store.clone();
-            self.spawner.post(async move {
-                let appended = store
-                    .append(append.stream, append.events, append.expected)
-                    .await?;
-                Ok::<_, StoreError>(Some(appended_json(&appended)))
-            })
-        });
-        Ok(tasks.collect())
-    }
-
     /// Appends to several streams in one transaction: three lists of one length. Ends with a JSON list.
     #[napi]
     pub fn append_many(
@@ -167,7 +132,10 @@ impl NodeStores {
         events: Vec<String>,
     ) -> napi::Result<Started> {
         let store = self.services()?.events;
-        let appends = appends_of(&streams, &expected, &events)?;
+        let given = streams.iter().zip(&expected).zip(&events);
+        let appends = given
+            .map(|((stream, expected), events)| append_of(stream, expected, events))
+            .collect::<napi::Result<Vec<_>>>()?;
         self.spawner.start(async move {
             let appended = store.append_many(appends).await?;
             let items: Vec<_> = appended.iter().map(appended_json).collect();

@@ -593,7 +593,6 @@ export class Orkestra {
   }
 
   async #close(): Promise<void> {
-    this.store.flush();
     const started = this.#starting;
     this.#status = "closed";
     this.#bus.running = false;

@@ -50,11 +50,6 @@ export interface NativeStores {
   open(app: string): Started;
   close(): Started;
   append(stream: string, expected: number | string, events: string): Started;
-  appendEach(
-    streams: readonly string[],
-    expected: readonly (number | string)[],
-    events: readonly string[],
-  ): number[];
   appendMany(
     streams: readonly string[],
     expected: readonly (number | string)[],

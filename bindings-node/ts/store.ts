@@ -11,9 +11,6 @@ import type { NativeStores, Started } from "./native.js";
 import { BREAK, encodeEvent, type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
 import type { Registry } from "./registry.js";
 
-/** Appends that are handed over at once: what one transaction takes at most. */
-const TURN = 1000;
-
 /** What an append asks of its stream: anything, that it has no events, that it has some, or that its last revision is this one. */
 export type ExpectedRevision = "any" | "no_stream" | "stream_exists" | number;
 
@@ -83,20 +80,9 @@ export interface StoreHost {
   readonly stamp: (event: Event) => Metadata;
 }
 
-/** An append that has not been handed over yet, and whoever waits for it. */
-interface Waiting {
-  readonly stream: string;
-  readonly expected: number | string;
-  readonly events: string;
-  readonly resolve: (text: string | null) => void;
-  readonly reject: (error: unknown) => void;
-}
-
 /** The event store of an app: `app.store`. */
 export class Store {
   readonly #host: StoreHost;
-  /** The appends of one turn of the loop: handed over together, they share a transaction instead of waiting for the first one's. */
-  #turn: Waiting[] = [];
 
   /** @internal */
   constructor(host: StoreHost) {
@@ -130,7 +116,7 @@ export class Store {
     checkName(stream);
     const expected = expectedOf(options);
     const encoded = this.encodeAll(events, stamp);
-    const text = await this.#append(stream, expected, encoded);
+    const text = await this.#run((stores) => stores.append(stream, expected, encoded));
     return appendedOf(JSON.parse(text ?? "{}") as Appended);
   }
 
@@ -221,46 +207,8 @@ export class Store {
     return (await this.#run((stores) => stores.deleteStream(stream, expected, hard))) === "true";
   }
 
-  #append(stream: string, expected: number | string, events: string): Promise<string | null> {
-    // In memory there is no transaction to share.
-    if (this.#host.stores.memoryOnly)
-      return this.#run((stores) => stores.append(stream, expected, events));
-    return new Promise((resolve, reject) => {
-      const count = this.#turn.push({ stream, expected, events, resolve, reject });
-      // After this turn's promises: they may have more to append.
-      if (count === 1) process.nextTick(this.flush);
-      else if (count === TURN) this.flush();
-    });
-  }
-
-  /** @internal Hands over what was appended in this turn, before what comes after it. */
-  readonly flush = (): void => {
-    const turn = this.#turn;
-    if (turn.length === 0) return;
-    this.#turn = [];
-    const { bridge, stores } = this.#host;
-    let tasks: number[];
-    try {
-      tasks = stores.appendEach(
-        turn.map(({ stream }) => stream),
-        turn.map(({ expected }) => expected),
-        turn.map(({ events }) => events),
-      );
-    } catch {
-      // Each for itself, so that only the one that is not fit for it fails.
-      for (const { stream, expected, events, resolve, reject } of turn)
-        bridge.run(() => stores.append(stream, expected, events)).then(resolve, reject);
-      return;
-    }
-    for (let i = 0; i < tasks.length; i++) {
-      const { resolve, reject } = turn[i] as Waiting;
-      bridge.follow(tasks[i] as number, { resolve, reject, background: false });
-    }
-  };
-
   #run(call: (stores: NativeStores) => Started): Promise<string | null> {
     const { bridge, stores, guard } = this.#host;
-    this.flush();
     return bridge.run(() => {
       guard();
       return call(stores);
