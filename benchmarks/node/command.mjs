@@ -5,7 +5,7 @@ import { payload } from "./_shop.mjs";
 import { emit } from "./_timing.mjs";
 
 const SHORT = 10;
-const AGGREGATES = 200;
+const AGGREGATES = 2000;
 const SECONDS = 2;
 
 /** Returns commands per second of `execute(aggregate, number)`, run for a fixed time. */

@@ -7,7 +7,7 @@ import { emit } from "./_timing.mjs";
 
 const BATCH = 1000;
 const PER_STREAM = 100;
-const EVENTS = { emmett: 10_000, orkestra: 100_000 };
+const EVENTS = { emmett: 10_000, orkestra: 200_000 };
 
 const UPSERT = `INSERT INTO board SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
   ON CONFLICT (stream) DO UPDATE

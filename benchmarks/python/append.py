@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 
 STREAMS = 20
 WARM_UP = 50
-# Enough for about two seconds of either side.
+# By one writer and by many: enough for one to two seconds of either side.
 APPENDS = {
-    ("sqlite", "eventsourcing"): 8_000,
-    ("sqlite", "orkestra"): 32_000,
-    ("postgres", "eventsourcing"): 3_200,
-    ("postgres", "orkestra"): 16_000,
+    ("sqlite", "eventsourcing"): (8_000, 8_000),
+    ("sqlite", "orkestra"): (32_000, 32_000),
+    ("postgres", "eventsourcing"): (3_200, 3_200),
+    ("postgres", "orkestra"): (16_000, 64_000),
 }
+
+
+def each_makes(store: str, side: str, writers: int) -> int:
+    """Returns how many appends one of the writers makes, the first ones included."""
+    one, many = APPENDS[store, side]
+    return (one if writers == 1 else many) // writers + WARM_UP
 
 
 def eventsourcing(writers: int, store: str) -> float:
@@ -36,7 +42,7 @@ def eventsourcing(writers: int, store: str) -> float:
     from _eventsourcing import Order, open_app
 
     app = open_app(store, max(5, writers))
-    each = APPENDS[store, "eventsourcing"] // writers + WARM_UP
+    each = each_makes(store, "eventsourcing", writers)
     orders = [[Order(**payload(n)) for n in range(STREAMS)] for _ in range(writers)]
     for mine in orders:
         app.save(*mine)
@@ -57,7 +63,7 @@ def eventsourcing_put(writers: int, store: str) -> float:
     from _eventsourcing import Order, open_app
 
     app = open_app(store, max(5, writers))
-    each = APPENDS[store, "eventsourcing"] // writers + WARM_UP
+    each = each_makes(store, "eventsourcing", writers)
 
     def events_of_one_writer() -> list[object]:
         orders = [Order(**payload(n)) for n in range(STREAMS)]
@@ -86,7 +92,7 @@ async def orkestra(writers: int, store: str) -> float:
 
     app = Orkestra("bench", bus="memory:", store=ours(store))
     app.add_types(OrderPlaced)
-    each = APPENDS[store, "orkestra"] // writers + WARM_UP
+    each = each_makes(store, "orkestra", writers)
 
     async def run(writer: int, numbers: range) -> None:
         streams = [f"order-{writer}-{n}" for n in range(STREAMS)]
@@ -110,7 +116,7 @@ def orkestra_threads(writers: int, store: str) -> float:
 
     app = Orkestra("bench", bus="memory:", store=ours(store))
     app.add_types(OrderPlaced)
-    each = APPENDS[store, "orkestra"] // writers + WARM_UP
+    each = each_makes(store, "orkestra", writers)
     streams = [[f"order-{w}-{n}" for n in range(STREAMS)] for w in range(writers)]
 
     def append(writer: int, number: int) -> None:

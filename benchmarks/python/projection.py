@@ -13,7 +13,7 @@ import sys
 
 from _timing import emit
 
-EVENTS = 50_000
+EVENTS = 200_000
 RUNNER_EVENTS = 2_000
 BATCH = 1_000
 
