@@ -2,6 +2,14 @@
 # folder that the script was called in.
 # shellcheck shell=bash
 
+# What the caller has open is none of a server's business: it outlives the caller, who may hold a lock by it.
+for inherited in "/proc/$$/fd/"*; do
+    [ "$inherited" -ef "${BASH_SOURCE[-1]}" ] || case ${inherited##*/} in
+    [012] | *[!0-9]*) ;;
+    *) eval "exec ${inherited##*/}>&-" ;;
+    esac
+done
+
 # absolute FOLDER: as the caller means it.
 absolute() {
     case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$caller/$1" ;; esac
