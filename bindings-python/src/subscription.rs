@@ -1,10 +1,13 @@
 //! `Reader`: the core's subscription, pulled by Python.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::lock::Mutex;
 use orkestra::{
-    ports::Position,
+    ports::{Position, StoreError},
     subscription::{Batch, Start, Subscription, SubscriptionOptions},
 };
 use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyString};
@@ -17,6 +20,28 @@ use crate::{recorded::Page, registry, runtime::Op, store::Services};
 pub(crate) struct Reader {
     core: Arc<Mutex<Subscription>>,
     registry: Arc<registry::Inner>,
+    /// Whether the batch that was read last reached nobody.
+    missed: Arc<AtomicBool>,
+}
+
+/// A batch on its way to Python: a task that is cancelled when it is there already never gets it.
+struct Handed {
+    batch: Option<Batch>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Handed {
+    fn take(mut self) -> Batch {
+        self.batch.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if self.batch.is_some() {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
 }
 
 pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
@@ -58,6 +83,7 @@ impl Reader {
         Ok(Self {
             core: Arc::new(Mutex::new(core)),
             registry,
+            missed: Arc::default(),
         })
     }
 
@@ -71,9 +97,17 @@ impl Reader {
     fn next(&self) -> Op {
         let core = Arc::clone(&self.core);
         let registry = Arc::clone(&self.registry);
+        let missed = Arc::clone(&self.missed);
         Op::new(
-            async move { core.lock().await.next().await },
-            move |py, batch| page(batch, registry).into_py_any(py),
+            async move {
+                let mut core = core.lock().await;
+                if missed.swap(false, Ordering::Acquire) {
+                    core.give_back();
+                }
+                let batch = Some(core.next().await?);
+                Ok::<_, StoreError>(Handed { batch, missed })
+            },
+            move |py, handed| page(handed.take(), registry).into_py_any(py),
         )
     }
 
@@ -81,9 +115,24 @@ impl Reader {
     fn try_next(&self) -> Op {
         let core = Arc::clone(&self.core);
         let registry = Arc::clone(&self.registry);
+        let missed = Arc::clone(&self.missed);
         Op::new(
-            async move { core.lock().await.try_next().await },
-            move |py, batch| batch.map(|batch| page(batch, registry)).into_py_any(py),
+            async move {
+                let mut core = core.lock().await;
+                if missed.swap(false, Ordering::Acquire) {
+                    core.give_back();
+                }
+                let batch = core.try_next().await?;
+                Ok::<_, StoreError>(batch.map(|batch| Handed {
+                    batch: Some(batch),
+                    missed,
+                }))
+            },
+            move |py, handed| {
+                handed
+                    .map(|handed| page(handed.take(), registry))
+                    .into_py_any(py)
+            },
         )
     }
 
@@ -96,6 +145,7 @@ impl Reader {
     /// Goes back to `position`, so that what follows it is read again.
     fn rewind(&self, position: Option<u64>) -> Op {
         let core = Arc::clone(&self.core);
+        self.missed.store(false, Ordering::Release);
         Op::value(async move {
             core.lock().await.rewind(position.map(Position));
             Ok(())

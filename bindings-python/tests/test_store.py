@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 import weakref
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +288,61 @@ async def test_e02_a_subscription_gives_history_then_what_comes(store: str) -> N
         await app.store.append("s", [placed(2)])
         seen.append((await waiting).event)
         assert seen == [placed(0), placed(1), placed(2)]
+
+
+async def test_a_cancelled_iteration_loses_no_event(store: str) -> None:
+    async with Orkestra("shop", store=store).add_types(OrderPlaced) as app:
+        events = [placed(n) for n in range(40)]
+        await app.store.append("s", events)
+        subscription = app.subscribe("reader", batch_size=3)
+        seen = []
+        for turn in range(60):
+            task = asyncio.create_task(anext(subscription))
+            for _ in range(turn % 5):
+                await asyncio.sleep(0)
+            if turn % 3 == 0:
+                await asyncio.sleep(0.001 * (turn % 4))
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                seen.append((await task).event)
+        while len(seen) < len(events):
+            seen.append((await asyncio.wait_for(anext(subscription), 10)).event)
+        assert seen == events
+
+
+async def test_a_batch_that_comes_with_the_cancellation_comes_again(store: str) -> None:
+    async with Orkestra("shop", store=store).add_types(OrderPlaced) as app:
+        subscription = app.subscribe("reader")
+        waiting = asyncio.ensure_future(anext(subscription.batches()))
+        await asyncio.sleep(0.05)
+
+        def append() -> None:
+            app.store.append("s", [placed(0)]).wait()
+            time.sleep(0.2)
+
+        # The loop stands still: it hears of the event and of the cancellation at once.
+        thread = threading.Thread(target=append)
+        thread.start()
+        thread.join()
+        asyncio.get_running_loop().call_soon(waiting.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await app.store.append("s", [placed(1)])
+        seen = [(await asyncio.wait_for(anext(subscription), 10)).event for _ in "01"]
+        assert seen == [placed(0), placed(1)]
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), timedelta(seconds=-1)])
+async def test_a_timeout_that_is_over_is_not_forever(timeout: Any) -> None:
+    async with Orkestra("shop", store="memory:") as app:
+        with pytest.raises(ValueError, match="timeout: expected 0 or more seconds"):
+            await asyncio.wait_for(app.caught_up("board", 1, timeout=timeout), 5)
+        with pytest.raises(TypeError, match="timeout: expected seconds or a timedelta"):
+            await app.caught_up("board", 1, timeout="1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="older_than: expected seconds or a time"):
+            await app.retention.purge_outbox(older_than="1")  # type: ignore[arg-type]
+        with pytest.raises(NotCaughtUpError):
+            await app.caught_up("board", 1, timeout=0)
 
 
 async def test_e04_e05_what_was_acknowledged_is_not_given_again(store: str) -> None:

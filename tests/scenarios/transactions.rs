@@ -251,7 +251,9 @@ fn a_transaction_that_stays_open_for_a_minute_delays_nobody() {
     open.begin();
     open.append(0);
     open.run("SELECT orkestra.save_checkpoint('theirs', NULL, 1, 1)");
-    open.run(&format!("SELECT orkestra.inbox_claim('theirs', '{MESSAGE}')"));
+    open.run(&format!(
+        "SELECT orkestra.inbox_claim('theirs', '{MESSAGE}')"
+    ));
     open.run(&format!(
         "SELECT orkestra.enqueue('event', '{MESSAGE}', 'theirs', 'theirs', '{{}}')"
     ));

@@ -20,7 +20,7 @@ from orkestra._projecting import Listed, Projector
 from orkestra._rebuilding import Rebuild
 from orkestra._running import run
 from orkestra._settings import setting
-from orkestra._times import to_seconds
+from orkestra._times import checked_seconds
 from orkestra.aggregate import Aggregate, AggregateAnswer, AggregateHost, Executed
 from orkestra.dead_letters import DeadLetter, DeadLetters
 from orkestra.errors import (
@@ -145,7 +145,7 @@ class Orkestra(Deliveries, Registrar):
         _orkestra.set_time_source(self, self._clock, self._ids)
         if self._plan.has_broker:
             _orkestra.set_broker(self)
-        self._close_timeout = to_seconds(close_timeout)
+        self._close_timeout = checked_seconds("close_timeout", close_timeout)
         self._services: Services | None = None
         self._opening = threading.Lock()
         self._status: Literal["new", "running", "closed"] = "new"
@@ -688,7 +688,7 @@ class Orkestra(Deliveries, Registrar):
         return _orkestra.wrap_coroutine(
             self,
             "caught_up",
-            self._caught_up(name, position, to_seconds(timeout)),
+            self._caught_up(name, position, checked_seconds("timeout", timeout)),
             False,
         )
 

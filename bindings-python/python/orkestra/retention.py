@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeVar
 
 from orkestra import _orkestra
-from orkestra._times import to_seconds
+from orkestra._times import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Retention:
             CannotOpenStoreError: The archive cannot be written.
             DiskFullError: There is no room for it.
         """
-        seconds = to_seconds(older_than)
+        seconds = checked_seconds("older_than", older_than)
         file = None if archive is None else fspath(archive)
 
         async def purge() -> PurgedStreams:
@@ -94,12 +94,12 @@ class Retention:
             older_than: Their age, in seconds.
             handler: Only those of the handler of this full name.
         """
-        seconds = to_seconds(older_than)
+        seconds = checked_seconds("older_than", older_than)
         return self._count(lambda n: n.purge_dead_letters(seconds, handler))
 
     def purge_outbox(self, *, older_than: float | timedelta) -> Call[int]:
         """Removes messages put in longer ago, which never leave then; how many."""
-        seconds = to_seconds(older_than)
+        seconds = checked_seconds("older_than", older_than)
         return self._count(lambda n: n.purge_outbox(seconds))
 
     def purge_inbox(self, *, older_than: float | timedelta) -> Call[int]:
@@ -107,7 +107,7 @@ class Retention:
 
         A message that comes again after that is handled again.
         """
-        seconds = to_seconds(older_than)
+        seconds = checked_seconds("older_than", older_than)
         return self._count(lambda n: n.purge_inbox(seconds))
 
     def _count(self, purge: Callable[[_orkestra.Retention], Op[int]]) -> Call[int]:

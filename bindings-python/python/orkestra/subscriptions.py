@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orkestra import _orkestra
-from orkestra.errors import OrkestraError, SubscriptionStoppedError
+from orkestra.errors import (
+    CheckpointMismatchError,
+    OrkestraError,
+    StaleLeaseError,
+    SubscriptionStoppedError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
@@ -62,7 +68,7 @@ class Subscription(AsyncIterator["RecordedEvent"]):
             start=start,
             batch_size=batch_size,
         )
-        self._records: Iterator[RecordedEvent] = iter(())
+        self._records: deque[RecordedEvent] = deque()
         self._given: int | None = None
         self._read_to: int | None = None
 
@@ -105,8 +111,10 @@ class Subscription(AsyncIterator["RecordedEvent"]):
 
     async def __anext__(self) -> RecordedEvent:
         while True:
-            for recorded in self._records:
+            if self._records:
+                # Taken after it: a task may be cancelled in between, or it fails.
                 await self._ack_given()
+                recorded = self._records.popleft()
                 self._given = recorded.position
                 return recorded
             if self._given is not None:
@@ -114,12 +122,19 @@ class Subscription(AsyncIterator["RecordedEvent"]):
                 await self._ack_given()
             page = await self._reader.next()
             self._read_to = page.last
-            self._records = iter(page.records())
+            self._records = deque(page.records())
 
     async def _ack_given(self) -> None:
-        if self._given is not None:
+        if self._given is None:
+            return
+        try:
             await self._reader.ack(self._given)
+        except (CheckpointMismatchError, StaleLeaseError):
+            # It was another reader's meanwhile: on from where that one stands.
+            self._records.clear()
             self._given = None
+            raise
+        self._given = None
 
     def pending(self) -> Call[list[RecordedEvent]]:
         """What is there now and was not given yet, at most one batch.

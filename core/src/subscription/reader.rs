@@ -117,6 +117,10 @@ pub struct Subscription {
     sound: bool,
     /// The last position handed out that is not acknowledged yet.
     outstanding: Option<Position>,
+    /// How far acknowledgements went whose answers were not heard: the checkpoint may stand there.
+    in_doubt: Option<Position>,
+    /// The place, and what was outstanding, before the batch that was read last.
+    before: Option<(Place, Option<Position>)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +154,8 @@ impl Subscription {
             term: 0,
             sound: false,
             outstanding: None,
+            in_doubt: None,
+            before: None,
         }
     }
 
@@ -256,6 +262,7 @@ impl Subscription {
             return Ok(());
         }
         self.sound = false;
+        self.before = None;
         let Some((checkpoints, name)) = &self.checkpoints else {
             self.place = Some(Place(self.first_place().await?));
             self.term += 1;
@@ -415,6 +422,7 @@ impl Subscription {
                 .types(self.options.types.clone());
             read.stream_prefix.clone_from(&self.options.stream_prefix);
             let page = self.ahead.take(&self.store, read.clone()).await?;
+            let before = self.place;
             if page.position.is_some() {
                 self.place = Some(Place(page.position));
                 if !page.end {
@@ -423,6 +431,7 @@ impl Subscription {
                 }
             }
             if !page.events.is_empty() {
+                self.before = before.map(|place| (place, self.outstanding));
                 self.outstanding = page.position;
                 return Ok(Some(Batch {
                     events: page.events,
@@ -453,25 +462,45 @@ impl Subscription {
         if position.is_none() || position <= self.saved {
             return Ok(());
         }
-        let mut save = SaveCheckpoint::expected(Expected::At(self.saved));
-        save.token = self.fence();
-        let saved = checkpoints.save(name.clone(), position, save).await;
-        match saved {
-            Ok(()) => self.saved = position,
-            Err(StoreError::StaleLease { .. } | StoreError::CheckpointMismatch { .. }) => {
-                if let (Err(StoreError::StaleLease { .. }), Some(ownership)) =
-                    (&saved, &mut self.ownership)
-                {
-                    ownership.lose();
+        loop {
+            let mut save = SaveCheckpoint::expected(Expected::At(self.saved));
+            save.token = self.fence();
+            let doubted = self.in_doubt;
+            // Before its answer: that may get lost, or nobody waits for it.
+            self.in_doubt = doubted.max(position);
+            let saved = checkpoints.save(name.clone(), position, save).await;
+            match saved {
+                Ok(()) => {
+                    self.saved = position;
+                    self.in_doubt = None;
                 }
-                // Whoever moved it: the next reading begins where it stands now.
-                self.place = None;
-                self.outstanding = None;
+                // An acknowledgement of ours went through: on from there.
+                Err(StoreError::CheckpointMismatch { actual, .. })
+                    if actual.map(Position) > self.saved && actual.map(Position) <= doubted =>
+                {
+                    self.saved = actual.map(Position);
+                    if position > self.saved {
+                        continue;
+                    }
+                    self.in_doubt = None;
+                    return Ok(());
+                }
+                Err(StoreError::StaleLease { .. } | StoreError::CheckpointMismatch { .. }) => {
+                    if let (Err(StoreError::StaleLease { .. }), Some(ownership)) =
+                        (&saved, &mut self.ownership)
+                    {
+                        ownership.lose();
+                    }
+                    // Whoever moved it: the next reading begins where it stands now.
+                    self.place = None;
+                    self.outstanding = None;
+                    self.in_doubt = None;
+                }
+                // What is handled stays handled: the next acknowledgement covers it too.
+                Err(_) => {}
             }
-            // What is handled stays handled: the next acknowledgement covers it too.
-            Err(_) => {}
+            return saved;
         }
-        saved
     }
 
     /// Everything up to `position` is handled: the checkpoint follows with the next acknowledgement, or when there is nothing more to read.
@@ -486,6 +515,15 @@ impl Subscription {
         self.place = Some(Place(position));
         self.sound = false;
         self.outstanding = None;
+        self.before = None;
+    }
+
+    /// The batch that was read last did not reach anybody, as who asked for it is gone: it is read again.
+    pub fn give_back(&mut self) {
+        if let (Some((place, outstanding)), true) = (self.before, self.is_placed()) {
+            self.rewind(place.0);
+            self.outstanding = outstanding;
+        }
     }
 
     /// Goes back to what follows `handled`, or the checkpoint if that is further on, so that the rest of a batch is read again: the next

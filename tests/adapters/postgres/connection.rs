@@ -104,6 +104,18 @@ fn every_sslmode_means_what_it_means_to_libpq() {
 }
 
 #[test]
+fn a_password_that_was_not_given_is_no_outage() {
+    let Some(shop) = shop() else { return };
+
+    let refused = connect(&at(&shop, "orkestra", "127.0.0.1", "connect_timeout=5"));
+
+    assert!(
+        matches!(refused, Err(StoreError::AccessDenied { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_client_shows_its_certificate() {
     let Some(shop) = shop() else { return };
     let tls = shop.server.tls();

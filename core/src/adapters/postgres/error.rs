@@ -118,7 +118,7 @@ pub(super) fn store_error(place: &str, error: &tokio_postgres::Error) -> StoreEr
                 server: store,
                 reason,
             }
-        } else if error.to_string().contains("authentication") {
+        } else if is_about_login(error) {
             StoreError::AccessDenied {
                 store,
                 reason: chain(error),
@@ -176,6 +176,14 @@ pub(super) fn store_error(place: &str, error: &tokio_postgres::Error) -> StoreEr
             reason: format!("{place}: {reason} ({code})"),
         },
     }
+}
+
+/// What the server wants to know of the user is not there, or not as it wants it.
+fn is_about_login(error: &tokio_postgres::Error) -> bool {
+    let text = chain(error);
+    ["authentication", "password missing"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// What is wrong with the server's certificate, if it is that.

@@ -27,6 +27,8 @@ pub(super) struct Flaky {
     pub(super) early: AtomicU32,
     /// Saves to fail.
     pub(super) saves: AtomicU32,
+    /// Saves whose answer gets lost.
+    pub(super) unheard: AtomicU32,
     /// Events that were read.
     pub(super) seen: AtomicU32,
 }
@@ -39,6 +41,7 @@ impl Shop {
             waits: 0.into(),
             early: 0.into(),
             saves: 0.into(),
+            unheard: 0.into(),
             seen: 0.into(),
         })
     }
@@ -148,7 +151,14 @@ impl CheckpointStore for Flaky {
         if take(&self.saves) {
             return Err(away());
         }
-        self.stores.checkpoints.save(name, position, options).await
+        self.stores
+            .checkpoints
+            .save(name, position, options)
+            .await?;
+        if take(&self.unheard) {
+            return Err(away());
+        }
+        Ok(())
     }
 
     async fn wait_until(&self, name: String, position: Position) -> Result<(), StoreError> {

@@ -99,6 +99,8 @@ suite! {
         e10_a_wait_that_fails_is_followed_by_everything_missed,
         e11_a_read_that_fails_is_tried_again_and_nothing_is_skipped,
         e11_an_acknowledgement_that_fails_is_covered_by_the_next,
+        e11_an_acknowledgement_whose_answer_is_lost_is_covered_by_the_next,
+        a_batch_that_reached_nobody_is_read_again,
         closing_the_store_ends_the_wait,
     ]
 }

@@ -83,6 +83,45 @@ pub(super) fn e11_an_acknowledgement_that_fails_is_covered_by_the_next(f: &Shop)
     assert_eq!(f.checkpoint(), second.position);
 }
 
+pub(super) fn e11_an_acknowledgement_whose_answer_is_lost_is_covered_by_the_next(f: &Shop) {
+    f.give("order-1", orders(1..=8));
+    let flaky = f.flaky();
+    let mut reader = reader(&flaky);
+    let first = next(&mut reader);
+    flaky.unheard.store(1, Ordering::SeqCst);
+    block_on(reader.ack(first.position)).unwrap_err();
+    assert_eq!(f.checkpoint(), first.position);
+    block_on(reader.ack(first.position)).unwrap();
+
+    // One that went through unheard, and one after it that did not arrive at all.
+    let second = next(&mut reader);
+    flaky.unheard.store(1, Ordering::SeqCst);
+    block_on(reader.ack(second.position)).unwrap_err();
+    let third = next(&mut reader);
+    flaky.saves.store(1, Ordering::SeqCst);
+    block_on(reader.ack(third.position)).unwrap_err();
+    let fourth = next(&mut reader);
+    assert_eq!(ids_of(&fourth), ids(7..=8), "nothing is read again");
+    block_on(reader.ack(fourth.position)).unwrap();
+
+    assert_eq!(f.checkpoint(), fourth.position);
+}
+
+pub(super) fn a_batch_that_reached_nobody_is_read_again(f: &Shop) {
+    f.give("order-1", orders(1..=6));
+    let mut reader = f.board(by(2));
+    let first = next(&mut reader);
+    drop(next(&mut reader));
+    reader.give_back();
+    block_on(reader.ack(first.position)).unwrap();
+
+    let second = next(&mut reader);
+    assert_eq!(ids_of(&second), ids(3..=4));
+    reader.give_back();
+    assert_eq!(ids_of(&next(&mut reader)), ids(3..=4), "and once more");
+    assert_eq!(f.checkpoint(), first.position);
+}
+
 pub(super) fn closing_the_store_ends_the_wait(f: &Shop) {
     let mut reader = f.board(by(0));
     let mut waiting = Started::new(reader.next());
