@@ -2,6 +2,7 @@
 
 mod connection;
 mod numbers;
+mod staging;
 mod transactions;
 mod trouble;
 

@@ -27,7 +27,7 @@ pub(super) struct Desk {
     pub(super) shop: Shop,
     pub(super) runtime: Runtime,
     read_to: Option<Position>,
-    seen: Vec<RecordedEvent>,
+    pub(super) seen: Vec<RecordedEvent>,
 }
 
 pub(super) fn desk() -> Option<Desk> {
@@ -72,7 +72,7 @@ impl Desk {
     }
 
     /// Reads on until `count` events were seen.
-    fn see(&mut self, count: usize) -> Vec<u64> {
+    pub(super) fn see(&mut self, count: usize) -> Vec<u64> {
         let clock = SystemClock::default();
         loop {
             self.poll();
@@ -500,7 +500,7 @@ fn waiting_appends_are_recorded_a_bounded_number_at_a_time() {
 
     let recorded = desk.shop.server.sql(
         &desk.shop.url,
-        "SELECT recorded, refusals, more FROM orkestra.record_staged(false)",
+        "SELECT recorded, refusals, more FROM orkestra.record_staged(false, false)",
     );
 
     assert_eq!(recorded.trim(), "3\t0\tt");

@@ -19,7 +19,7 @@ const WRITE: &str = "SELECT generation, base, heads, ids, results, staged, refus
 /// How a batch is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Manner {
-    /// Each append is looked at for itself.
+    /// Each append is looked at for itself, and all that users' transactions have left.
     pub(super) careful: bool,
     /// All or none.
     pub(super) atomic: bool,

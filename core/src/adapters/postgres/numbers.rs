@@ -1,10 +1,11 @@
-//! The numbers of types and streams, as the writer has learned them. They are good for one generation of the tables.
+//! What the writer has learned of the tables: the numbers of types and streams, and what it need not look at. It is good for one generation
+//! of them.
 
 use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::types::Type;
 
-use super::{connect::Conn, error::Failure};
+use super::{connect::Conn, error::Failure, value::Transaction};
 use crate::ports::Append;
 
 const TYPE_IDS: &str = "SELECT {schema}.type_ids($1), {schema}.generation()";
@@ -14,18 +15,37 @@ const MEND: &str = "SELECT {schema}.mend_positions()";
 const MAX_TYPES: usize = 10_000;
 const MAX_STREAMS: usize = 10_000;
 
+/// Which transactions left nothing in the staging table that is not recorded: those before `horizon` that are not `unfinished`.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) horizon: Transaction,
+    pub(super) unfinished: Vec<Transaction>,
+}
+
 /// What the writer remembers.
 #[derive(Default)]
 pub(super) struct Numbers {
     generation: i64,
     types: HashMap<Arc<str>, i32>,
     streams: HashMap<Arc<str>, i64>,
+    seen: Seen,
 }
 
 impl Numbers {
     /// The generation of the tables that they are good for.
     pub(super) fn generation(&self) -> i64 {
         self.generation
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Remembers what was seen in tables of `generation`, if they are these.
+    pub(super) fn learn_seen(&mut self, generation: i64, seen: Seen) {
+        if generation == self.generation {
+            self.seen = seen;
+        }
     }
 
     pub(super) fn stream(&self, name: &str) -> Option<i64> {

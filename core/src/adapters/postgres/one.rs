@@ -11,7 +11,8 @@ use super::{
 };
 use crate::ports::{Append, Appended, NewEvent, Position};
 
-const WRITE: &str = "SELECT {schema}.write_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const WRITE: &str =
+    "SELECT {schema}.write_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 /// Has the server append `event`, the only one of `append`. Gives what was done and the stream's number; nothing if nothing was done,
 /// since there is more to it: then it takes a batch. `note` is told to all who listen.
@@ -27,7 +28,8 @@ pub(super) async fn write(
     let type_id = numbers.type_id(&event.type_name).unwrap_or(0);
     let expected = number(append.expected);
     let version = i32::try_from(event.version).unwrap_or(i32::MAX);
-    let params: [Param<'_>; 11] = [
+    let seen = numbers.seen();
+    let params: [Param<'_>; 13] = [
         (&generation, Type::INT8),
         (&&*append.stream, Type::TEXT),
         (&known, Type::INT8),
@@ -39,6 +41,8 @@ pub(super) async fn write(
         (&Json(&event.data), Type::JSONB),
         (&Json(&event.metadata), Type::JSON),
         (&note, Type::TEXT),
+        (&seen.horizon, Type::XID8),
+        (&seen.unfinished, Type::XID8_ARRAY),
     ];
     let row = conn.write(WRITE, &params).await?;
     let Some(done) = row.try_get::<_, Option<Vec<i64>>>(0)? else {

@@ -90,3 +90,30 @@ impl<'a> FromSql<'a> for Moment {
         *kind == Type::TIMESTAMPTZ
     }
 }
+
+/// A transaction's number, of `xid8`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Transaction(i64);
+
+impl ToSql for Transaction {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_i64(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::XID8
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Transaction {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        i64::from_sql(kind, raw).map(Self)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::XID8
+    }
+}

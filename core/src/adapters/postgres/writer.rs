@@ -11,7 +11,7 @@ use super::{
     config::Pooler,
     connect::Conn,
     error::Failure,
-    numbers::Numbers,
+    numbers::{Numbers, Seen},
     one,
     pool::connect_patiently,
     queue::{Deletion, OneAppend, Work},
@@ -26,7 +26,9 @@ use crate::{
 pub(super) const LISTEN: &str = "LISTEN {schema}";
 const DELETE: &str = "SELECT {schema}.delete_stream($1, $2, $3)";
 const NOTIFY: &str = "SELECT pg_notify('{schema}', $1)";
-const LOOK: &str = "SELECT (SELECT max(position) FROM {schema}.events), EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL)";
+const LOOK: &str = "SELECT (SELECT max(position) FROM {schema}.events), {schema}.any_staged(tables.generation), \
+     tables.generation, seen.horizon, seen.unfinished \
+     FROM (SELECT {schema}.generation()) tables LEFT JOIN {schema}.staging_seen seen ON seen.id = 1 AND seen.generation = tables.generation";
 const IS_FINE: &str = "SELECT $1::jsonb IS NOT NULL AND $2::json IS NOT NULL";
 
 /// Others are told at once after a quiet moment of this length, and otherwise once at its end.
@@ -46,6 +48,8 @@ pub(super) struct Writer {
     owed: Option<Position>,
     /// Whether users' transactions have left something that waits to be recorded.
     staged: bool,
+    /// Whether to look for it also where all was recorded before.
+    look_at_all: bool,
     /// The last position that was seen, and when to look again.
     head: Option<i64>,
     look: Instant,
@@ -62,6 +66,7 @@ impl Writer {
             owed: None,
             // Somebody may have left something before we came.
             staged: true,
+            look_at_all: true,
             head: None,
         }
     }
@@ -327,7 +332,14 @@ impl Writer {
     /// Has waiting appends of users' transactions recorded.
     async fn record_staged(&mut self) {
         self.staged = false;
-        let done = self.write_once(&[], Manner::default()).await;
+        let manner = Manner {
+            careful: self.look_at_all,
+            atomic: false,
+        };
+        let done = self.write_once(&[], manner).await;
+        if done.is_ok() && !self.staged {
+            self.look_at_all = false;
+        }
         if let Err(failure) = done {
             if failure.lost_the_connection() {
                 self.conn = None;
@@ -366,7 +378,12 @@ impl Writer {
         };
         let row = conn.query_one(LOOK, &[]).await?;
         let head: Option<i64> = row.try_get(0)?;
-        self.staged |= row.try_get::<_, bool>(1)?;
+        self.staged |= row.try_get::<_, bool>(1)? || self.look_at_all;
+        let seen = Seen {
+            horizon: row.try_get::<_, Option<_>>(3)?.unwrap_or_default(),
+            unfinished: row.try_get::<_, Option<_>>(4)?.unwrap_or_default(),
+        };
+        self.numbers.learn_seen(row.try_get(2)?, seen);
         if head != self.head {
             self.head = head;
             self.core

@@ -112,28 +112,89 @@ BEGIN
     RETURN jsonb_build_object('revision', last + n, 'position', base + n - 1);
 END $$;
 
+-- Whether users' transactions have left something; what was seen before, in tables of this generation, is not looked at again.
+CREATE FUNCTION {schema}.any_staged(p_generation bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM {schema}.staging s WHERE s.refused IS NULL
+            AND s.transaction >= coalesce((SELECT w.horizon FROM {schema}.staging_seen w WHERE w.id = 1 AND w.generation = p_generation), '0')
+    ) OR EXISTS (
+        SELECT FROM {schema}.staging s WHERE s.refused IS NULL
+            AND s.transaction = ANY ((SELECT w.unfinished FROM {schema}.staging_seen w WHERE w.id = 1 AND w.generation = p_generation)::xid8[])
+    );
+END $$;
+
+-- What they have left: the number of the call of each row, without those of the current transaction, up to 1,000. Of no generation (null)
+-- everything is looked at again.
+CREATE FUNCTION {schema}.staged(p_generation bigint) RETURNS SETOF bigint
+LANGUAGE sql STABLE AS $$
+    SELECT s.batch FROM (
+        SELECT t.batch, t.transaction FROM {schema}.staging t WHERE t.refused IS NULL
+            AND t.transaction >= coalesce((SELECT w.horizon FROM {schema}.staging_seen w WHERE w.id = 1 AND w.generation = p_generation), '0')
+        UNION ALL
+        SELECT t.batch, t.transaction FROM {schema}.staging t WHERE t.refused IS NULL
+            AND t.transaction = ANY ((SELECT w.unfinished FROM {schema}.staging_seen w WHERE w.id = 1 AND w.generation = p_generation)::xid8[])
+    ) s
+    WHERE s.transaction IS DISTINCT FROM pg_current_xact_id_if_assigned()
+    LIMIT 1000
+$$;
+
+-- Remembers that all is recorded, if it is, now and then. The lock is held, by a transaction that stages nothing itself.
+CREATE FUNCTION {schema}.see_staged() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    now_at bigint := {schema}.generation();
+    calls bigint := coalesce(pg_sequence_last_value('{schema}.batches'), 0);
+BEGIN
+    -- One statement, as what is looked at and what is remembered of it are of one snapshot.
+    UPDATE {schema}.staging_seen w
+    SET generation = now_at, batch = calls, horizon = pg_snapshot_xmax(pg_current_snapshot()),
+        unfinished = ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot()))
+    WHERE w.id = 1 AND (w.generation <> now_at OR calls NOT BETWEEN w.batch AND w.batch + 999)
+        AND NOT EXISTS (
+            SELECT FROM {schema}.staging s
+            WHERE s.refused IS NULL AND s.transaction >= CASE w.generation WHEN now_at THEN w.horizon ELSE '0' END
+        )
+        AND NOT EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction = ANY (w.unfinished));
+END $$;
+
 -- Records what users' transactions have staged: of those that are committed as much as one call should take, or with `p_own` all of the
--- current transaction. The lock is held. Returns how many calls of `append` were recorded and how many refused, whether more wait, and the
--- last position.
+-- current transaction; with `p_all` whatever was seen before. The lock is held. Returns how many calls of `append` were recorded and how many
+-- refused, whether more wait, and the last position.
 --
 -- What is committed expects nothing. What is refused all the same (an id that is stored by now) stays with the reason, and is in
 -- nobody's way; in the current transaction it is an error.
 CREATE FUNCTION {schema}.record_staged(
-    p_own boolean, OUT recorded integer, OUT refusals integer, OUT more boolean, OUT "position" bigint
+    p_own boolean, p_all boolean, OUT recorded integer, OUT refusals integer, OUT more boolean, OUT "position" bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     one record;
     done jsonb;
+    calls bigint[];
+    rows bigint := 0;
     at bigint := 0;
     events bigint := 0;
 BEGIN
     recorded := 0;
     refusals := 0;
+    IF p_own THEN
+        calls := ARRAY(SELECT DISTINCT s.batch FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction = pg_current_xact_id() ORDER BY 1);
+    ELSE
+        SELECT array_agg(DISTINCT s ORDER BY s), count(*) INTO calls, rows
+        FROM {schema}.staged(CASE WHEN NOT p_all THEN {schema}.generation() END) s;
+    END IF;
     LOOP
-        SELECT s.batch INTO at FROM {schema}.staging s
-        WHERE s.refused IS NULL AND s.batch > at AND (s.transaction = pg_current_xact_id()) = p_own
-        ORDER BY s.batch LIMIT 1;
-        more := FOUND;
+        IF rows < 1000 THEN
+            at := calls[recorded + refusals + 1];
+        ELSE
+            -- These are not all, and not the first ones.
+            at := (
+                SELECT s.batch FROM {schema}.staging s
+                WHERE s.refused IS NULL AND s.batch > at AND s.transaction <> pg_current_xact_id() ORDER BY s.batch LIMIT 1
+            );
+        END IF;
+        more := at IS NOT NULL;
         EXIT WHEN NOT more OR NOT p_own AND (events >= 5000 OR recorded + refusals >= 100);
         SELECT max(s.stream) AS stream, max(s.expected) AS expected,
                array_agg(s.event_id ORDER BY s.place) AS ids, array_agg(s.type ORDER BY s.place) AS types,
@@ -233,9 +294,12 @@ BEGIN
         RAISE EXCEPTION 'expected isolation level read committed, found %', current_setting('transaction_isolation')
             USING ERRCODE = 'ORK06';
     END IF;
-    staged := EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL);
+    staged := {schema}.any_staged(CASE WHEN NOT p_careful THEN {schema}.generation() END);
     IF staged THEN
-        SELECT s.more, s.refusals, s.position INTO staged, refusals, last FROM {schema}.record_staged(false) s;
+        SELECT s.more, s.refusals, s.position INTO staged, refusals, last FROM {schema}.record_staged(false, p_careful) s;
+        IF NOT staged THEN
+            PERFORM {schema}.see_staged();
+        END IF;
         IF p_note IS NOT NULL AND last IS NOT NULL THEN
             PERFORM pg_notify('{schema}', p_note || ' ' || last);
         END IF;
@@ -359,10 +423,11 @@ END $$;
 
 -- Appends one event alone, as fast as it goes: `p_known` is the number of its stream, 0 if it is not known. Returns its position, its
 -- revision and the stream's number, or nothing if there is more to do than that (the expectation does not hold, users' transactions have
--- left something, the tables are of another generation): then nothing is done, and it is write_batch that has the answer. An id that is stored violates its constraint.
+-- left something, the tables are of another generation): then nothing is done, and it is write_batch that has the answer. An id that is stored
+-- violates its constraint. `p_horizon` and `p_unfinished` are of the table staging_seen, of this generation, or 0 and none.
 CREATE FUNCTION {schema}.write_one(
     p_generation bigint, p_stream text, p_known bigint, p_expected bigint, p_id uuid, p_type integer, p_version integer, p_time timestamptz,
-    p_data jsonb, p_metadata json, p_note text
+    p_data jsonb, p_metadata json, p_note text, p_horizon xid8, p_unfinished xid8[]
 ) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -379,12 +444,17 @@ BEGIN
         SELECT s.id INTO sid FROM {schema}.streams s WHERE s.name = p_stream;
     END IF;
     last := CASE
-        WHEN EXISTS (SELECT FROM {schema}.staging WHERE refused IS NULL) THEN NULL
+        WHEN EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction >= p_horizon) THEN NULL
         ELSE coalesce((SELECT e.revision FROM {schema}.events e WHERE e.stream_id = sid ORDER BY e.revision DESC LIMIT 1), -1)
     END;
     -- Now that the tables are locked against being made anew.
     IF p_generation <> {schema}.generation() THEN
         RETURN NULL;
+    END IF;
+    IF cardinality(p_unfinished) > 0 THEN
+        IF EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction = ANY (p_unfinished)) THEN
+            RETURN NULL;
+        END IF;
     END IF;
     IF last IS NULL OR NOT (CASE p_expected WHEN -4 THEN true WHEN -1 THEN last = -1 WHEN -2 THEN last >= 0 ELSE last = p_expected END) THEN
         RETURN NULL;
@@ -580,11 +650,11 @@ BEGIN
     ELSE
         -- What was committed before comes before.
         LOOP
-            SELECT * INTO done FROM {schema}.record_staged(false);
+            SELECT * INTO done FROM {schema}.record_staged(false, false);
             EXIT WHEN NOT done.more;
         END LOOP;
     END IF;
-    SELECT * INTO done FROM {schema}.record_staged(true);
+    SELECT * INTO done FROM {schema}.record_staged(true, false);
     PERFORM pg_notify('{schema}', 'events - ' || coalesce(done.position::text, ''));
     RETURN NULL;
 EXCEPTION WHEN unique_violation OR exclusion_violation THEN
