@@ -10,7 +10,12 @@ use orkestra::{
     ports::{Position, StoreError},
     subscription::{Batch, Start, Subscription, SubscriptionOptions},
 };
-use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyString};
+use pyo3::{
+    IntoPyObjectExt,
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBool, PyString},
+};
 
 use crate::{recorded::Page, registry, runtime::Op, store::Services};
 
@@ -46,15 +51,20 @@ impl Drop for Handed {
 
 pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
     if let Ok(text) = value.cast::<PyString>() {
-        return match &*text.to_string_lossy() {
-            "origin" => Ok(Start::Origin),
-            "now" => Ok(Start::Now),
-            other => Err(PyValueError::new_err(format!(
-                "start: expected 'origin', 'now' or a position, found '{other}'"
-            ))),
-        };
+        match &*text.to_string_lossy() {
+            "origin" => return Ok(Start::Origin),
+            "now" => return Ok(Start::Now),
+            _ => {}
+        }
+    } else if !value.is_instance_of::<PyBool>()
+        && let Ok(position) = value.extract()
+    {
+        return Ok(Start::After(Position(position)));
     }
-    Ok(Start::After(Position(value.extract()?)))
+    Err(PyValueError::new_err(format!(
+        "start: expected 'origin', 'now' or a position, found {}",
+        value.repr()?.to_string_lossy()
+    )))
 }
 
 #[pymethods]

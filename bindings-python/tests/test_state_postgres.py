@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -13,6 +14,7 @@ from boards import Board
 from drivers import POSTGRES, Driver, RolledBackError, rolled_back
 from orkestra import Inbox, Orkestra, RetryPolicy, id_of
 from orkestra.errors import InvalidConnectionError, NoTransactionError
+from postgres import need_postgres
 from shop import AddStock, OrderPlaced, PlaceOrder, StockItem
 from waiting import eventually, gone, until
 
@@ -142,6 +144,29 @@ async def test_connections_that_cannot_be_used_are_named(database: Database) -> 
             with pytest.raises(NoTransactionError):
                 await app.outbox.add(event, connection)
     assert (await app.outbox.pending()).messages == 0
+    await app.close()
+
+
+@EACH
+async def test_a_connection_to_a_database_without_our_tables_is_named(
+    driver: Driver, database: Database
+) -> None:
+    app = Orkestra("shop", store=f"{database.url}?schema=elsewhere")
+    with pytest.raises(InvalidConnectionError, match="without the schema elsewhere"):
+        async with driver.transaction(need_postgres()) as connection:
+            await app.outbox.add(OrderPlaced(order_id="o"), connection)
+    await app.close()
+
+
+async def test_a_closed_connection_is_not_taken_for_one_without_a_transaction(
+    database: Database,
+) -> None:
+    app = await prepared(database.url)
+    connection = await asyncpg.connect(database.url)
+    await connection.transaction().start()
+    await connection.close()
+    with pytest.raises(asyncpg.InterfaceError, match="closed"):
+        await app.outbox.add(OrderPlaced(order_id="o"), connection)
     await app.close()
 
 

@@ -345,6 +345,30 @@ async def test_a_timeout_that_is_over_is_not_forever(timeout: Any) -> None:
             await app.caught_up("board", 1, timeout=0)
 
 
+async def test_arguments_that_cannot_be_used_are_named() -> None:
+    async with Orkestra("shop", store="memory:") as app:
+        wrong: Any
+        for wrong in ("", 1.5, True, b"1"):
+            with pytest.raises(TypeError, match="from_revision: expected a whole"):
+                app.store.read_stream("s", from_revision=wrong)
+            with pytest.raises(TypeError, match="after: expected a whole number"):
+                app.store.read_all(after=wrong)
+            with pytest.raises(TypeError, match="limit: expected a whole number"):
+                app.store.read_all(limit=wrong)
+            with pytest.raises(TypeError, match="batch_size: expected a whole number"):
+                app.subscribe(batch_size=wrong)
+            with pytest.raises(ValueError, match="start: expected 'origin', 'now' or"):
+                app.subscribe(start=wrong)
+        for number in (-1, 2**64):
+            with pytest.raises(ValueError, match="after: expected 0 or more, found"):
+                app.store.read_all(after=number)
+            with pytest.raises(ValueError, match="start: expected 'origin', 'now' or"):
+                app.subscribe(start=number)
+        for number in (0, -1, 10_001):
+            with pytest.raises(ValueError, match="batch_size: expected 1 to 10000"):
+                app.subscribe(batch_size=number)
+
+
 async def test_e04_e05_what_was_acknowledged_is_not_given_again(store: str) -> None:
     async with Orkestra("shop", store=store).add_types(OrderPlaced) as app:
         await app.store.append("s", [placed(n) for n in range(3)])

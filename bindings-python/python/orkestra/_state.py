@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orkestra._drivers import Statement
 from orkestra._drivers.link import full_name
+from orkestra._failures import also_known_as
 from orkestra.errors import InvalidConnectionError
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from orkestra._orkestra import Plan
 
 __all__ = ["call", "check"]
+
+_NOT_OURS = frozenset({"3F000", "42883", "42P01"})
+"""SQLSTATEs of a schema, a function and a table that are not there."""
 
 
 def check(plan: Plan, connection: Any, dialect: Dialect | None) -> str:
@@ -25,12 +29,15 @@ def check(plan: Plan, connection: Any, dialect: Dialect | None) -> str:
     schema = plan.state_schema
     if schema is not None and dialect != "sqlite":
         return schema
+    beside = ", and the state is kept elsewhere" if schema is None else ""
+    raise _elsewhere(connection, beside)
+
+
+def _elsewhere(connection: Any, beside: str) -> InvalidConnectionError:
     expected = "a connection to the PostgreSQL database that keeps the app's state"
-    found = full_name(type(connection))
-    if schema is None:
-        found += ", and the state is kept elsewhere"
+    found = full_name(type(connection)) + beside
     message = f"expected {expected}, found {found}"
-    raise InvalidConnectionError(message, {"expected": expected, "found": found})
+    return InvalidConnectionError(message, {"expected": expected, "found": found})
 
 
 def call(
@@ -54,10 +61,17 @@ def call(
     Raises:
         InvalidConnectionError: As for ``check``.
     """
-    quoted = check(plan, connection, dialect).replace('"', '""')
+    schema = check(plan, connection, dialect)
+    quoted = schema.replace('"', '""')
     casts = ", ".join(
         f"CAST(${number} AS {name})" for number, name in enumerate(types.split(), 1)
     )
     sql = f'SELECT "{quoted}".{function}({casts})'
-    rows = yield Statement(sql, parameters)
+    try:
+        rows = yield Statement(sql, parameters)
+    except Exception as error:
+        if _NOT_OURS.isdisjoint(also_known_as(error)):
+            raise
+        beside = f" to a database without the schema {schema} of this release"
+        raise _elsewhere(connection, beside) from error
     return rows[0][0]

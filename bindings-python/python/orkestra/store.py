@@ -56,9 +56,7 @@ class Reading(AsyncIterator["RecordedEvent"]):
         limit: int | None,
         size: int,
     ) -> None:
-        if limit is not None and limit < 0:
-            message = f"limit: expected 0 or more, found {limit}"
-            raise ValueError(message)
+        _check_number("limit", limit)
         self._next_page = next_page
         self._left = limit
         self._size = size
@@ -271,6 +269,12 @@ class Store:
 
 
 def _check_number(name: str, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or value < 0):
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        found = type(value).__qualname__
+        message = f"{name}: expected a whole number, found {found}"
+        raise TypeError(message)
+    if not 0 <= value < 2**64:
         message = f"{name}: expected 0 or more, found {value}"
         raise ValueError(message)

@@ -58,6 +58,13 @@ class Subscription(AsyncIterator["RecordedEvent"]):
     ) -> None:
         if isinstance(topics, str):
             topics = [topics]
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+            found = type(batch_size).__qualname__
+            message = f"batch_size: expected a whole number, found {found}"
+            raise TypeError(message)
+        if not 1 <= batch_size <= 10_000:
+            message = f"batch_size: expected 1 to 10000, found {batch_size}"
+            raise ValueError(message)
         self.name = name
         self._app = app
         self._reader = _orkestra.Reader(

@@ -103,8 +103,12 @@ class Asyncpg(AsyncLink):
         self._connection = connection
 
     async def _require_transaction(self) -> None:
-        if not self._connection.is_in_transaction():
-            raise no_transaction(self._connection)
+        if self._connection.is_in_transaction():
+            return
+        if self._connection.is_closed():
+            # What the driver says of it: the transaction went with the connection.
+            await self._connection.fetch("SELECT 1")
+        raise no_transaction(self._connection)
 
     async def _rows(self, statement: Statement) -> list[Row]:
         records = await self._connection.fetch(statement.sql, *statement.parameters)
