@@ -158,6 +158,48 @@ async def test_l04_requeue_all_ends_when_everything_fails_again() -> None:
     assert (await shop.app.dead_letters.list()).total == 3
 
 
+async def test_l04_requeue_all_passes_nobody_over_when_one_fails_again() -> None:
+    app = TestApp("shop")
+    handled: list[str] = []
+    fails = {str(n) for n in range(150)}
+
+    @app.command_handler(CancelOrder, max_retries=0)
+    async def cancel(command: CancelOrder) -> None:
+        if command.order_id in fails:
+            raise Lost
+        handled.append(command.order_id)
+
+    for id in sorted(fails):
+        with pytest.raises(Lost):
+            await app.dispatch(CancelOrder(order_id=id))
+    before = START + timedelta(seconds=1)
+    app.advance(10)
+    # It fails again, later than what is asked for: the list gets shorter by it.
+    fails.intersection_update({"7", "149"})
+    assert await app.dead_letters.requeue_all(until=before) == 148
+    assert len(set(handled)) == 148
+
+
+async def test_l04_requeue_all_goes_on_behind_what_cannot_be_handed_over(
+    sqlite: str,
+) -> None:
+    first = Shop(sqlite)
+    await first.fail()
+    await first.fail(CancelOrder(order_id="o"))
+    await first.fail()
+    await first.app.close()
+    app = TestApp("shop", store=sqlite)
+
+    @app.command_handler(PlaceOrder)
+    async def place_order(command: PlaceOrder) -> None: ...
+
+    assert await app.dead_letters.requeue_all() == 2
+    assert [letter.handler for letter in (await app.dead_letters.list()).items] == [
+        "shop.cancel_order"
+    ]
+    await app.close()
+
+
 async def test_l05_discard() -> None:
     shop = Shop()
     letter = await shop.fail()

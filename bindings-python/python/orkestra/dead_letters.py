@@ -10,7 +10,13 @@ from orkestra import _orkestra
 from orkestra._bus import logger
 from orkestra._failures import invalid_handler
 from orkestra._orkestra import DeadLetter
-from orkestra.errors import OrkestraError, TopologyMissingError
+from orkestra.errors import (
+    InvalidHandlerError,
+    MessageError,
+    NoDeadLetterError,
+    OrkestraError,
+    TopologyMissingError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -147,12 +153,14 @@ class DeadLetters:
     ) -> Call[int]:
         """Requeues every dead entry that matches; returns how many are gone.
 
-        With a broker: how many are on their way. One whose handler has no queue there
-        stays as it is.
+        With a broker: how many are on their way. One that cannot be handed over, such
+        as that of a handler that is not here or has no queue, stays as it is.
         """
 
         async def requeue_all() -> int:
-            gone, offset = 0, 0
+            # Found first, as an entry that fails again is at another place of the list.
+            found: dict[str, None] = {}
+            offset = 0
             while True:
                 items, _ = await self._services().list_dead_letters(
                     handler=handler,
@@ -165,13 +173,13 @@ class DeadLetters:
                     offset=offset,
                 )
                 if not items:
-                    return gone
-                for letter in items:
-                    if letter.requeueable and await self._goes(letter.id):
-                        gone += 1
-                    else:
-                        # It is in the list still: pass over it.
-                        offset += 1
+                    break
+                offset += len(items)
+                found.update((item.id, None) for item in items if item.requeueable)
+            gone = 0
+            for id in found:
+                gone += await self._goes(id)
+            return gone
 
         return self._call("requeue_all", requeue_all(), loop=True)
 
@@ -225,8 +233,10 @@ class DeadLetters:
     async def _goes(self, id: str) -> bool:
         try:
             return await self._requeue(id, None) != "kept"
-        except TopologyMissingError as missing:
-            logger.warning("a dead letter stays as it is: %s", missing)
+        except NoDeadLetterError:
+            return False
+        except (TopologyMissingError, InvalidHandlerError, MessageError) as error:
+            logger.warning("the dead letter %s stays as it is: %s", id, error)
             return False
 
     async def _requeue(
