@@ -17,6 +17,7 @@ mod outbox;
 mod projections;
 mod publish;
 mod read_model;
+mod redact;
 mod remote;
 mod services;
 mod traced;

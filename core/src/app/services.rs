@@ -16,6 +16,7 @@ use crate::adapters::sqlite::{SqliteConfig, SqliteStore};
 use crate::{
     AppError, Error,
     adapters::memory::MemoryStore,
+    app::redact::{redact, scheme_of},
     background::Background,
     broker::{Broker, Desk},
     clock::{Clock, IdSource, SystemClock, SystemIds},
@@ -550,20 +551,6 @@ fn refuse(setting: &str, url: &str, reason: String) -> AppError {
     }
 }
 
-/// The URL without what may be a password.
-fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.chars().take(200).collect();
-    };
-    match rest.rsplit_once('@') {
-        Some((user, host)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:***@{host}")
-        }
-        None => url.chars().take(200).collect(),
-    }
-}
-
 fn parse_bus(url: &str) -> Result<BusBackend, AppError> {
     let expected = "expected memory: or amqp[s]://user:password@host:port/vhost";
     match url.split_once(':') {
@@ -574,11 +561,10 @@ fn parse_bus(url: &str) -> Result<BusBackend, AppError> {
         Some(("amqp" | "amqps", _)) => RabbitmqConfig::parse(url)
             .map(|config| BusBackend::Rabbitmq(Box::new(config)))
             .map_err(|reason| refuse("bus", url, reason)),
-        Some((other, _)) => Err(refuse(
-            "bus",
-            url,
-            format!("{expected}, found the scheme {other}"),
-        )),
+        Some(_) => {
+            let found = scheme_of(url).map_or("no scheme".into(), |s| format!("the scheme {s}"));
+            Err(refuse("bus", url, format!("{expected}, found {found}")))
+        }
     }
 }
 
@@ -623,13 +609,17 @@ fn parse(setting: &str, url: &str) -> Result<Backend, AppError> {
                 .map(|config| Backend::Kurrentdb(Box::new(config)))
                 .map_err(|reason| refuse(setting, url, reason))
         }
-        other => Err(refuse(
-            setting,
-            url,
-            format!(
-                "expected {expected}, found the scheme {other}, which this release does not have"
-            ),
-        )),
+        _ => {
+            let found = scheme_of(url).map_or_else(
+                || "no scheme".to_owned(),
+                |scheme| format!("the scheme {scheme}, which this release does not have"),
+            );
+            Err(refuse(
+                setting,
+                url,
+                format!("expected {expected}, found {found}"),
+            ))
+        }
     }
 }
 
