@@ -1,6 +1,13 @@
-import { InvalidHandlerError, InvalidPayloadError, NoDeadLetterError, Reject } from "orkestra";
+import {
+  event,
+  InvalidHandlerError,
+  InvalidPayloadError,
+  NoDeadLetterError,
+  Reject,
+} from "orkestra";
 import { TestApp } from "orkestra/testing";
 import { describe, expect, test } from "vitest";
+import { z } from "zod";
 import { CancelOrder, OrderPlaced, PlaceOrder, place, placed, shop } from "./shop.js";
 import { DURABLE } from "./stores.js";
 
@@ -98,6 +105,30 @@ describe("L", () => {
 
     expect(state.seen).toEqual(["alpha", "beta", "beta"]);
     expect((await app.deadLetters.list()).total).toBe(1);
+  });
+
+  test("L04 all are requeued, however many and whatever cannot be", async () => {
+    const Odd = event("Shop.Odd", z.object({ order_id: z.string(), odd: z.any() }));
+    const app = shop();
+    let isBroken = true;
+    const seen = new Set<string>();
+    const reserve = ({ order_id }: { order_id: string }) => {
+      if (isBroken) throw new Error("no stock");
+      seen.add(order_id);
+    };
+    app.eventHandler([OrderPlaced, Odd], reserve, { name: "reserve", maxRetries: 0 });
+    await app.start();
+    for (let n = 0; n < 130; n++) await app.publish(placed(String(n)));
+    // It cannot be handed over again, as it could not be recorded.
+    await app.publish(Odd({ order_id: "odd", odd: () => 1 }));
+    isBroken = false;
+
+    expect(await app.deadLetters.requeueAll({ limit: 3 })).toBe(2);
+    expect(await app.deadLetters.requeueAll()).toBe(128);
+
+    expect(seen.size).toBe(130);
+    const { items } = await app.deadLetters.list();
+    expect(items.map(({ requeueable }) => requeueable)).toEqual([false]);
   });
 
   test("L05 discard", async () => {

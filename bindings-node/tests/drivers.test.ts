@@ -152,6 +152,17 @@ describe.skipIf(!hasPostgres())("pg", () => {
     }
   });
 
+  test("a client that will never answer is refused, and one that is about to connect waits", async () => {
+    const [url] = await marks();
+    const client = new pg.Client({ connectionString: url });
+    expect(() => linkOf(client)).toThrow("found a pg.Client that is not connected");
+    const connecting = client.connect();
+    await expect(written(linkOf(client), "one")).rejects.toThrow(NoTransactionError);
+    await connecting;
+    await client.end();
+    expect(() => linkOf(client)).toThrow("found a pg.Client that was ended");
+  });
+
   test("a client without an open transaction is refused, whether it knows that itself or has to ask", async () => {
     const [, client] = await marks();
     const sent = vi.spyOn(client, "query");

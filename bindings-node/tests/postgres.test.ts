@@ -1,5 +1,10 @@
 /** One PostgreSQL database for the log, the state and the user's own tables. */
-import { NoTransactionError, type Orkestra, UnsupportedPayloadError } from "orkestra";
+import {
+  InvalidConnectionError,
+  NoTransactionError,
+  type Orkestra,
+  UnsupportedPayloadError,
+} from "orkestra";
 import type pg from "pg";
 import { describe, expect, test } from "vitest";
 import { connect, database, hasPostgres } from "./postgres.js";
@@ -48,6 +53,17 @@ describe.skipIf(!hasPostgres())("in the user's own transaction", () => {
     expect(seen).toEqual(["kept"]);
     expect((await client.query("SELECT id FROM orders")).rows).toEqual([{ id: "kept" }]);
     await expect(app.outbox.add(placed(), client)).rejects.toThrow(NoTransactionError);
+  });
+
+  test("a connection to a database without the state's schema is refused by name", async () => {
+    const [store, elsewhere] = [await database(), await database()];
+    const [app, client] = [shop({ store }), await connect(elsewhere)];
+    await app.start();
+
+    const adding = within(client, () => app.outbox.add(placed(), client));
+
+    await expect(adding).rejects.toThrow(InvalidConnectionError);
+    await expect(adding).rejects.toThrow(/to another database: schema "orkestra" does not exist$/);
   });
 
   test("events are appended when the transaction commits, and at the expected revision or not at all", async () => {

@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 
+import { shown } from "./arguments.js";
 import type { Origin } from "./clock.js";
 import { rejected } from "./delivery.js";
 import {
@@ -134,12 +135,16 @@ export function aggregate<State, C extends AnyCommandType, E extends AnyEventTyp
   spec: AggregateSpec<State, C, E>,
 ): Executor<State, MadeBy<E>> {
   const refuse = (reason: string): never => {
-    const name = String(spec.name);
+    const name = shown(spec?.name);
     throw new InvalidAggregateError(`aggregate ${name}: ${reason}`, { aggregate: name, reason });
   };
+  if (typeof spec !== "object" || spec === null) refuse(`expected an object, found ${shown(spec)}`);
   if (typeof spec.name !== "string" || spec.name === "") refuse("it has no name");
   for (const key of ["initial", "streamId", "decide", "evolve"] as const) {
     if (typeof spec[key] !== "function") refuse(`${key} is no function`);
+  }
+  for (const key of ["commands", "events"] as const) {
+    if (!Array.isArray(spec[key])) refuse(`${key} is no list`);
   }
   if (spec.commands.length === 0) refuse("it takes no command");
   for (const type of spec.commands) {

@@ -10,6 +10,7 @@ import {
   type Executor,
   executed,
 } from "./aggregate.js";
+import { checkCounts, checkOptions, checkTexts, invalid, shown } from "./arguments.js";
 import { Bridge } from "./bridge.js";
 import { Broker } from "./broker.js";
 import { Bus, type DispatchOptions, type SendOptions } from "./bus.js";
@@ -68,9 +69,9 @@ import { Redelivery } from "./redelivery.js";
 import { Registry } from "./registry.js";
 import { Retention } from "./retention.js";
 import type { Call, Route } from "./route.js";
-import type { Logger, OrkestraOptions } from "./settings.js";
+import { checkSettings, type Logger, type OrkestraOptions } from "./settings.js";
 import { ToldToEnd } from "./signals.js";
-import { type Appended, type AppendOptions, checkCounts, Store, type StoreHost } from "./store.js";
+import { type Appended, type AppendOptions, Store, type StoreHost } from "./store.js";
 import { caughtUp, type SubscribeOptions, Subscription } from "./subscription.js";
 
 type Status = "new" | "running" | "closed";
@@ -128,13 +129,14 @@ export class Orkestra {
    * @throws {InvalidTypeNameError} if `name` cannot name an app.
    */
   constructor(name: string, options: OrkestraOptions = {}) {
+    checkSettings(name, options);
     const { context = "async", env = process.env } = options;
     this.name = name;
     this.#logger = options.logger;
     this.#closeTimeoutMs = options.closeTimeoutMs ?? 10_000;
     this.#origin = { clock: options.clock ?? SYSTEM.clock, ids: options.ids ?? SYSTEM.ids };
     if (context !== "async" && context !== "explicit") {
-      const reason = `expected async or explicit, found ${String(context)}`;
+      const reason = `expected async or explicit, found ${shown(context)}`;
       throw new InvalidSettingError(`context: ${reason}`, { setting: "context", reason });
     }
     const settings = JSON.stringify({
@@ -204,7 +206,7 @@ export class Orkestra {
       deliveries: this.#deliveries,
       warn: (message, error) => this.#warn(message, error),
     });
-    this.deadLetters = new DeadLetters(this.#bridge, this.#stores, redelivery);
+    this.deadLetters = new DeadLetters({ ...state, redelivery });
   }
 
   // Registration.
@@ -238,6 +240,7 @@ export class Orkestra {
     options: EventHandlerOptions = {},
   ): this {
     this.#registering("an event handler");
+    checkOptions(options);
     const name = options.name ?? this.#nameOf(handler);
     const route = this.#registry.addEvent(selector, handler as Call, { ...options, name });
     const { start = "now", poison = "park" } = options;
@@ -284,6 +287,9 @@ export class Orkestra {
 
   /** Registers a group of handlers. */
   include(handlers: Handlers): this {
+    if (typeof (handlers as Handlers | undefined)?.registrations !== "function") {
+      throw invalid("handlers", "a group made by new Handlers()", handlers);
+    }
     for (const registration of handlers.registrations()) {
       const { options } = registration;
       if (registration.kind === "projection") {
@@ -308,7 +314,7 @@ export class Orkestra {
    */
   addAggregate<State, E>(aggregate: Executor<State, E>, options: HandlerOptions = {}): this {
     this.#registering("an aggregate");
-    const executor = aggregate as unknown as Executor;
+    const executor = executorOf(aggregate);
     if (this.#aggregates.has(executor)) {
       const reason = "it was added before";
       throw new InvalidAggregateError(`aggregate ${executor.name}: ${reason}`, {
@@ -356,6 +362,7 @@ export class Orkestra {
 
   /** Calls `listener` with every dead letter, after it is recorded. */
   onDeadLetter(listener: (letter: DeadLetter) => unknown): this {
+    if (typeof listener !== "function") throw invalid("listener", "a function", listener);
     this.#deliveries.onDeadLetter(listener);
     return this;
   }
@@ -421,6 +428,7 @@ export class Orkestra {
     cause: Context | undefined,
   ): Promise<Executed<unknown>> {
     this.#guard();
+    executorOf(aggregate);
     const host = this.#aggregates.get(aggregate);
     if (host === undefined) {
       const reason = "it was not added to the app";
@@ -455,7 +463,10 @@ export class Orkestra {
     options: { readonly timeoutMs?: number } = {},
   ): Promise<void> {
     this.#guard();
+    if (typeof name !== "string") throw invalid("name", "text", name);
+    checkTexts({ name });
     checkCounts({ position });
+    checkOptions(options);
     const { timeoutMs = 30_000 } = options;
     const route = this.#registry.routes.find((other) => other.name === name);
     const follower = this.#followers.find(({ state }) => state.name === route?.fullName);
@@ -477,6 +488,7 @@ export class Orkestra {
    */
   rebuild(name: string, options: RebuildOptions = {}): Rebuild {
     this.#guard();
+    checkOptions(options);
     return this.#projections.rebuild(name, options);
   }
 
@@ -516,6 +528,7 @@ export class Orkestra {
    * @throws {CannotOpenStoreError} {@link NotADatabaseError} {@link NewerSchemaError} and what else keeps a store from opening.
    */
   start(): Promise<this> {
+    if (this.#status === "closed") return Promise.reject(this.#closedError());
     this.#starting ??= this.#start().catch(async (error: unknown) => {
       this.#starting = undefined;
       await this.#shut().catch(() => undefined);
@@ -729,4 +742,11 @@ export class Orkestra {
     const stamp = Metadata.read(row.id, row.metadata);
     return this.#deliveries.park(route, { type, version, data, stamp, error });
   }
+}
+
+/** What `aggregate()` made. */
+function executorOf(given: unknown): Executor {
+  if (typeof given === "object" && given !== null && "spec" in given) return given as Executor;
+  const [aggregate, reason] = [shown(given), "expected what aggregate() makes"];
+  throw new InvalidAggregateError(`aggregate ${aggregate}: ${reason}`, { aggregate, reason });
 }

@@ -3,8 +3,10 @@
  *
  * @packageDocumentation
  */
+import { checkCounts, checkOptions, checkTexts, invalid } from "./arguments.js";
 import type { Bridge } from "./bridge.js";
-import type { NativeStores } from "./native.js";
+import { InvalidHandlerError, NoDeadLetterError, TopologyMissingError } from "./errors.js";
+import type { NativeStores, Started } from "./native.js";
 import type { ErrorRecord } from "./outcome.js";
 import type { Redelivered, Redelivery } from "./redelivery.js";
 
@@ -93,6 +95,12 @@ export interface DrainOptions {
   readonly limit?: number;
 }
 
+/** The most that the core counts to. */
+const MOST = 0xffff_ffff;
+
+/** What leaves an entry where it is when many are requeued. */
+const STAYS = [InvalidHandlerError, NoDeadLetterError, TopologyMissingError];
+
 interface WireLetter {
   readonly [key: string]: unknown;
   readonly history: ReadonlyArray<Record<string, unknown>>;
@@ -113,21 +121,27 @@ function camel(wire: Record<string, unknown>): Record<string, unknown> {
   );
 }
 
+/** What dead letters need of their app. */
+export interface DeadLettersHost {
+  readonly bridge: Bridge;
+  readonly stores: NativeStores;
+  readonly redelivery: Redelivery;
+  /** Opens the stores if they are not open; throws if the app is closed. */
+  readonly opened: () => Promise<unknown>;
+}
+
 /** The dead letters of an app: `app.deadLetters`. */
 export class DeadLetters {
-  readonly #bridge: Bridge;
-  readonly #stores: NativeStores;
-  readonly #redelivery: Redelivery;
+  readonly #host: DeadLettersHost;
 
   /** @internal */
-  constructor(bridge: Bridge, stores: NativeStores, redelivery: Redelivery) {
-    this.#bridge = bridge;
-    this.#stores = stores;
-    this.#redelivery = redelivery;
+  constructor(host: DeadLettersHost) {
+    this.#host = host;
   }
 
   /** A page of the entries that `filter` finds. */
   async list(filter: DeadLetterFilter = {}): Promise<DeadLetterPage> {
+    checkFilter(filter);
     const { since, until, limit = 100, offset = 0, ...rest } = filter;
     const json = JSON.stringify({
       ...rest,
@@ -136,7 +150,7 @@ export class DeadLetters {
       limit,
       offset,
     });
-    const text = await this.#bridge.run(() => this.#stores.listDeadLetters(json));
+    const text = await this.#run((stores) => stores.listDeadLetters(json));
     const page = JSON.parse(text ?? "{}") as { items: unknown[]; total: number };
     return { items: page.items.map(deadLetterOf), total: page.total };
   }
@@ -147,9 +161,8 @@ export class DeadLetters {
    * @throws {NoDeadLetterError} if there is none of that id.
    */
   async show(id: string): Promise<DeadLetter> {
-    return deadLetterOf(
-      JSON.parse((await this.#bridge.run(() => this.#stores.deadLetter(id))) ?? "{}"),
-    );
+    checkId(id);
+    return deadLetterOf(JSON.parse((await this.#run((stores) => stores.deadLetter(id))) ?? "{}"));
   }
 
   /**
@@ -168,12 +181,33 @@ export class DeadLetters {
     return (await this.#requeue(id, undefined)) === "gone";
   }
 
-  /** Requeues all that `filter` finds; returns how many of them are gone, or with a broker on their way. */
+  /**
+   * Requeues all that `filter` finds, `limit` of them if that is given; returns how many are gone, or with a broker on their way. What cannot be
+   * handed over ({@link DeadLetters.requeue}) stays as it is.
+   */
   async requeueAll(filter: DeadLetterFilter = {}): Promise<number> {
-    const { items } = await this.list({ ...filter, status: "dead" });
+    checkFilter(filter);
     let requeued = 0;
-    for (const { id } of items) if ((await this.#requeue(id, undefined)) !== "kept") requeued++;
+    for (const id of await this.#found({ ...filter, status: "dead" })) {
+      try {
+        if ((await this.#requeue(id, undefined)) !== "kept") requeued++;
+      } catch (error) {
+        if (!STAYS.some((type) => error instanceof type)) throw error;
+      }
+    }
     return requeued;
+  }
+
+  /** The ids, before any of them is tried: what fails again has another place in the list. */
+  async #found({ limit = Number.MAX_SAFE_INTEGER, offset = 0, ...rest }: DeadLetterFilter) {
+    const ids = new Set<string>();
+    for (let passed = offset; passed < offset + limit; passed += 100) {
+      const left = Math.min(100, offset + limit - passed);
+      const { items } = await this.list({ ...rest, limit: left, offset: passed });
+      for (const { id } of items) ids.add(id);
+      if (items.length < left) break;
+    }
+    return ids;
   }
 
   /**
@@ -187,7 +221,8 @@ export class DeadLetters {
 
   /** Removes an entry; returns whether there was one. */
   async discard(id: string): Promise<boolean> {
-    return (await this.#bridge.run(() => this.#stores.discardDeadLetter(id))) === "true";
+    checkId(id);
+    return (await this.#run((stores) => stores.discardDeadLetter(id))) === "true";
   }
 
   /**
@@ -195,9 +230,11 @@ export class DeadLetters {
    * the broker itself gave up. They stay there. Nothing without a broker.
    */
   async broker(options: BrokerLettersOptions = {}): Promise<readonly DeadLetter[]> {
+    checkOptions(options);
     const { limit = 100 } = options;
-    if (!this.#stores.hasBroker) return [];
-    const text = await this.#bridge.run(() => this.#stores.busLetters(limit));
+    checkCounts({ limit });
+    if (!this.#host.stores.hasBroker) return [];
+    const text = await this.#run((stores) => stores.busLetters(Math.min(limit, MOST)));
     return (JSON.parse(text ?? "[]") as unknown[]).map(deadLetterOf);
   }
 
@@ -207,17 +244,46 @@ export class DeadLetters {
    * @throws {StoreUnavailableError} and what else keeps the store from taking one; those before it have moved.
    */
   async drain(options: DrainOptions = {}): Promise<number> {
-    if (!this.#stores.hasBroker) return 0;
-    return Number(await this.#bridge.run(() => this.#stores.drainBusLetters(options.limit)));
+    checkOptions(options);
+    const { limit = MOST } = options;
+    checkCounts({ limit });
+    if (!this.#host.stores.hasBroker) return 0;
+    return Number(await this.#run((stores) => stores.drainBusLetters(Math.min(limit, MOST))));
   }
 
   async #requeue(id: string, payload: object | undefined): Promise<Redelivered> {
+    const { redelivery } = this.#host;
     const letter = await this.show(id);
-    const body = this.#redelivery.prepare(letter, payload);
-    const text = await this.#bridge.run(() => this.#stores.requeueDeadLetter(id, body));
+    const body = redelivery.prepare(letter, payload);
+    const text = await this.#run((stores) => stores.requeueDeadLetter(id, body));
     const requeued = deadLetterOf(JSON.parse(text ?? "{}"));
-    const outcome = await this.#redelivery.redeliver(requeued, letter.body);
+    const outcome = await redelivery.redeliver(requeued, letter.body);
     if (outcome === "gone") await this.discard(id);
     return outcome;
+  }
+
+  async #run(call: (stores: NativeStores) => Started): Promise<string | null> {
+    const { bridge, stores, opened } = this.#host;
+    await opened();
+    return bridge.run(() => call(stores));
+  }
+}
+
+function checkId(id: unknown): void {
+  if (typeof id !== "string") throw invalid("id", "the id of a dead letter", id);
+}
+
+function checkFilter(filter: DeadLetterFilter): void {
+  checkOptions(filter, "filter");
+  const { handler, topic, text, since, until, status, limit = 0, offset = 0 } = filter;
+  checkTexts({ handler, topic, text });
+  checkCounts({ limit, offset });
+  for (const [argument, time] of Object.entries({ since, until })) {
+    if (time === undefined) continue;
+    const isDate = time instanceof Date && !Number.isNaN(time.getTime());
+    if (!isDate) throw invalid(argument, "a Date", time instanceof Date ? "an invalid one" : time);
+  }
+  if (status !== undefined && status !== "dead" && status !== "requeued") {
+    throw invalid("status", "dead or requeued", status);
   }
 }

@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+import { flawOf, shown } from "./arguments.js";
 import type { Checkpoint } from "./checkpoint.js";
 import { InvalidHandlerError, UnknownProjectionError } from "./errors.js";
 import type { Poison, Selected, Start } from "./handlers.js";
@@ -11,6 +12,7 @@ import { attempt } from "./native.js";
 import { Projector } from "./projector.js";
 import { Rebuild, type RebuildOptions } from "./rebuild.js";
 import type { RecordedEvent } from "./recorded.js";
+import { checkReading } from "./registry.js";
 import { policyToWire, type RetryPolicy } from "./retry.js";
 import type { ViewHost } from "./view.js";
 
@@ -175,7 +177,8 @@ export class Projections {
   rebuild(name: string, options: RebuildOptions): Rebuild {
     const declared = this.#declared.get(name);
     if (declared === undefined) {
-      throw new UnknownProjectionError(`there is no projection ${name}`, { name });
+      const asked = shown(name);
+      throw new UnknownProjectionError(`there is no projection ${asked}`, { name: asked });
     }
     return new Rebuild(this.#host, declared, options);
   }
@@ -219,13 +222,19 @@ function check(name: unknown, options: ProjectionOptions, handler: unknown): voi
     throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
   };
   if (about !== name) refuse("expected a name");
-  if (typeof handler !== "function") refuse(`expected a function, found ${typeof handler}`);
-  const { batchSize = 500, poison = "park" } = options;
-  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > 10_000) {
-    refuse(`batchSize: expected 1 to 10000, found ${String(batchSize)}`);
+  if (typeof options !== "object" || options === null) {
+    refuse(`options: expected an object, found ${shown(options)}`);
   }
-  if (!["park", "skip", "stop"].includes(poison)) {
-    refuse(`poison: expected park, skip or stop, found ${String(poison)}`);
+  if (typeof handler !== "function") refuse(`expected a function, found ${typeof handler}`);
+  const { batchSize = 500, start, poison, topics = [], streamPrefix = "", retry = {} } = options;
+  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > 10_000) {
+    refuse(`batchSize: expected 1 to 10000, found ${shown(batchSize)}`);
+  }
+  checkReading(about, start ?? undefined, poison);
+  for (const topic of listOf(topics)) if (flawOf(topic)) refuse(`topics: ${flawOf(topic)}`);
+  if (flawOf(streamPrefix)) refuse(`streamPrefix: ${flawOf(streamPrefix)}`);
+  if (typeof retry !== "object" || retry === null) {
+    refuse(`retry: expected a retry policy, found ${shown(retry)}`);
   }
   for (const what of ["prepare", "switch"] as const) {
     const given: unknown = options[what];

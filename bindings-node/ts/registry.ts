@@ -3,8 +3,15 @@
  *
  * @packageDocumentation
  */
+import { checkOptions, notAStart, shown } from "./arguments.js";
 import { InvalidHandlerError, NoHandlerError } from "./errors.js";
-import type { EventSelector, HandlerOptions } from "./handlers.js";
+import type {
+  EventHandlerOptions,
+  EventSelector,
+  HandlerOptions,
+  Poison,
+  Start,
+} from "./handlers.js";
 import type { Inbox } from "./inbox.js";
 import {
   type AnyCommandType,
@@ -209,9 +216,10 @@ function specOf(
   options: HandlerOptions,
 ): object {
   const { name, maxRetries, retry = {}, concurrency, timeoutMs, prefetch, inbox } = options;
+  const { start, poison } = options as EventHandlerOptions;
   const refuse = (what: string, expected: string, found: unknown): never => {
     const handler = typeof name === "string" ? name : "a handler";
-    const reason = `${what}: expected ${expected}, found ${String(found)}`;
+    const reason = `${what}: expected ${expected}, found ${shown(found)}`;
     throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
   };
   if (name !== undefined && typeof name !== "string") refuse("name", "text", name);
@@ -219,7 +227,11 @@ function specOf(
     if (value !== undefined && !isCount(value)) refuse(what, "a whole number", value);
   }
   if ((prefetch ?? 0) > 0xffff) refuse("prefetch", "at most 65535", prefetch);
-  if (timeoutMs !== undefined && !(timeoutMs > 0)) refuse("timeoutMs", "more than 0", timeoutMs);
+  if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs > 0)) {
+    refuse("timeoutMs", "more than 0", timeoutMs);
+  }
+  if (typeof retry !== "object" || retry === null) refuse("retry", "a retry policy", retry);
+  checkReading(typeof name === "string" ? name : "a handler", start, poison);
   const policy = policyToWire(maxRetries === undefined ? retry : { ...retry, maxRetries });
   return {
     name: name ?? null,
@@ -241,7 +253,27 @@ function withInbox(call: Call, inboxOf: (stamp: Metadata) => Inbox): Call {
   };
 }
 
+/**
+ * Checks how a handler reads the log.
+ *
+ * @throws {InvalidHandlerError} if it begins nowhere, or its policy is none.
+ */
+export function checkReading(
+  handler: string,
+  start: Start | undefined,
+  poison: Poison | undefined,
+): void {
+  let reason: string | undefined;
+  if (start !== undefined && notAStart(start)) reason = `start: ${notAStart(start)}`;
+  if (poison !== undefined && !["park", "skip", "stop"].includes(poison)) {
+    reason = `poison: expected park, skip or stop, found ${shown(poison)}`;
+  }
+  if (reason === undefined) return;
+  throw new InvalidHandlerError(`handler ${handler}: ${reason}`, { handler, reason });
+}
+
 function checkCallable(call: unknown, options: HandlerOptions): void {
+  checkOptions(options);
   if (typeof call === "function") return;
   const handler = options.name ?? "a handler";
   const reason = `expected a function, found ${typeof call}`;

@@ -3,8 +3,8 @@
  *
  * @packageDocumentation
  */
+import { checkMillis, checkOptions, checkTexts, invalid } from "./arguments.js";
 import type { Bridge } from "./bridge.js";
-import { InvalidArgumentError } from "./errors.js";
 import type { NativeStores, Started } from "./native.js";
 
 /** How old is old. */
@@ -71,25 +71,32 @@ export class Retention {
    * ```
    */
   async purgeStreams(options: PurgeStreamsOptions): Promise<PurgedStreams> {
-    const { olderThanMs, streams = null, archive = null } = options;
-    const json = JSON.stringify({ older_than_ms: checked(olderThanMs), streams, archive });
+    const olderThanMs = ageOf(options);
+    const { streams = null, archive = null } = options;
+    checkTexts({ streams, archive });
+    const json = JSON.stringify({ older_than_ms: olderThanMs, streams, archive });
     const text = await this.#run((stores) => stores.purgeStreams(json));
     return JSON.parse(text ?? "{}") as PurgedStreams;
   }
 
   /** Removes dead letters that last failed longer ago. Ends with how many. */
-  purgeDeadLetters({ olderThanMs, handler }: PurgeDeadLettersOptions): Promise<number> {
-    return this.#count((stores) => stores.purgeDeadLetters(checked(olderThanMs), handler));
+  async purgeDeadLetters(options: PurgeDeadLettersOptions): Promise<number> {
+    const olderThanMs = ageOf(options);
+    const handler = options.handler ?? undefined;
+    checkTexts({ handler });
+    return this.#count((stores) => stores.purgeDeadLetters(olderThanMs, handler));
   }
 
   /** Removes messages from the outbox that were put in longer ago: they never leave. Ends with how many. */
-  purgeOutbox({ olderThanMs }: Age): Promise<number> {
-    return this.#count((stores) => stores.purgeOutbox(checked(olderThanMs)));
+  async purgeOutbox(age: Age): Promise<number> {
+    const olderThanMs = ageOf(age);
+    return this.#count((stores) => stores.purgeOutbox(olderThanMs));
   }
 
   /** Forgets what handlers handled longer ago: such a message would be handled again. Ends with how many records. */
-  purgeInbox({ olderThanMs }: Age): Promise<number> {
-    return this.#count((stores) => stores.purgeInbox(checked(olderThanMs)));
+  async purgeInbox(age: Age): Promise<number> {
+    const olderThanMs = ageOf(age);
+    return this.#count((stores) => stores.purgeInbox(olderThanMs));
   }
 
   async #count(call: (stores: NativeStores) => Started): Promise<number> {
@@ -103,11 +110,10 @@ export class Retention {
   }
 }
 
-function checked(olderThanMs: number): number {
-  if (Number.isFinite(olderThanMs) && olderThanMs >= 0) return olderThanMs;
-  const [argument, reason] = [
-    "olderThanMs",
-    `expected a number from 0, found ${String(olderThanMs)}`,
-  ];
-  throw new InvalidArgumentError(`${argument}: ${reason}`, { argument, reason });
+function ageOf(options: Age): number {
+  checkOptions(options);
+  const { olderThanMs } = options;
+  checkMillis("olderThanMs", olderThanMs);
+  if (olderThanMs === Infinity) throw invalid("olderThanMs", "a number from 0", olderThanMs);
+  return olderThanMs;
 }

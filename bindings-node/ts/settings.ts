@@ -3,7 +3,9 @@
  *
  * @packageDocumentation
  */
+import { flawOf, shown } from "./arguments.js";
 import type { Clock, IdSource } from "./clock.js";
+import { InvalidSettingError } from "./errors.js";
 
 /** Where warnings go: any pino-like logger. */
 export interface Logger {
@@ -37,4 +39,41 @@ export interface OrkestraOptions {
   readonly ids?: IdSource;
   /** Where the `ORKESTRA_…` variables are read. Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+function isSize(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/**
+ * Checks what the core would read as something else.
+ *
+ * @throws {InvalidSettingError} names the setting.
+ */
+export function checkSettings(name: unknown, options: OrkestraOptions): void {
+  const refuse = (setting: string, reason: string): never => {
+    throw new InvalidSettingError(`${setting}: ${reason}`, { setting, reason });
+  };
+  const given: unknown = options;
+  if (typeof given !== "object" || given === null) {
+    refuse("options", `expected an object, found ${shown(given)}`);
+  }
+  const { bus, store, state, appPrefix, maxPayloadBytes, closeTimeoutMs, logger } = options;
+  for (const [setting, value] of Object.entries({ name, bus, store, state, appPrefix })) {
+    const isLeftOut = (value ?? undefined) === undefined && setting !== "name";
+    const flaw = isLeftOut ? undefined : flawOf(value);
+    if (flaw !== undefined) refuse(setting, flaw);
+  }
+  if ((maxPayloadBytes ?? undefined) !== undefined && !isSize(maxPayloadBytes)) {
+    refuse("maxPayloadBytes", `expected a whole number, found ${shown(maxPayloadBytes)}`);
+  }
+  if (
+    closeTimeoutMs !== undefined &&
+    !(typeof closeTimeoutMs === "number" && closeTimeoutMs >= 0)
+  ) {
+    refuse("closeTimeoutMs", `expected a number from 0, found ${shown(closeTimeoutMs)}`);
+  }
+  if ((logger ?? undefined) !== undefined && typeof logger?.warn !== "function") {
+    refuse("logger", `expected an object with warn(), found ${shown(logger)}`);
+  }
 }

@@ -3,8 +3,17 @@
  *
  * @packageDocumentation
  */
+import {
+  checkCounts,
+  checkList,
+  checkOptions,
+  checkTexts,
+  flawOf,
+  invalid,
+  shown,
+} from "./arguments.js";
 import type { Bridge } from "./bridge.js";
-import { InvalidArgumentError, InvalidStreamNameError } from "./errors.js";
+import { InvalidStreamNameError } from "./errors.js";
 import { type Event, modelOf, wrongKind } from "./message.js";
 import type { Metadata } from "./metadata.js";
 import type { NativeStores, Started } from "./native.js";
@@ -71,6 +80,9 @@ export interface DeleteOptions {
   readonly hard?: boolean;
 }
 
+/** The most that the core reads at a time. */
+const PAGE = 10_000;
+
 /** What the store needs of its app. */
 export interface StoreHost {
   readonly bridge: Bridge;
@@ -127,6 +139,8 @@ export class Store {
    */
   async appendMany(appends: readonly Append[]): Promise<Appended[]> {
     this.#host.guard();
+    if (!Array.isArray(appends)) throw invalid("appends", "a list of appends", appends);
+    for (const [i, append] of appends.entries()) checkOptions(append, `appends[${i}]`);
     const streams = appends.map(({ stream }) => checkName(stream));
     const expected = appends.map(expectedOf);
     const encoded = appends.map(({ events }) => this.encodeAll(events, this.#host.stamp));
@@ -139,13 +153,16 @@ export class Store {
     stream: string,
     options: ReadStreamOptions = {},
   ): AsyncGenerator<RecordedEvent> {
+    checkOptions(options);
     const { backwards = false, limit = Number.MAX_SAFE_INTEGER, pageSize = 500 } = options;
     checkName(stream);
-    checkCounts({ limit, pageSize, fromRevision: options.fromRevision ?? 0 });
+    checkCounts({ limit, fromRevision: options.fromRevision ?? 0 });
+    checkCounts({ pageSize }, 1);
+    if (typeof backwards !== "boolean") throw invalid("backwards", "true or false", backwards);
     let from = options.fromRevision;
     let left = limit;
     while (left > 0) {
-      const size = Math.min(left, pageSize);
+      const size = Math.min(left, pageSize, PAGE);
       const text = await this.#run((stores) => stores.readStream(stream, from, backwards, size));
       const page = JSON.parse(text ?? "{}") as { events: Row[]; end: boolean };
       for (const row of page.events) yield recordedOf(row, this.#host.registry.lookup);
@@ -159,14 +176,18 @@ export class Store {
 
   /** Reads the whole store in increasing position, a page at a time. A reader that remembers the last position never misses an event. */
   async *readAll(options: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    checkOptions(options);
     const { limit = Number.MAX_SAFE_INTEGER, pageSize = 1000, topics, streamPrefix } = options;
-    checkCounts({ limit, pageSize, after: options.after ?? 0 });
+    checkCounts({ limit, after: options.after ?? 0 });
+    checkCounts({ pageSize }, 1);
+    checkList("topics", topics);
+    checkTexts({ streamPrefix });
     let after = options.after ?? null;
     let left = limit;
     while (left > 0) {
       const json = JSON.stringify({
         after,
-        limit: Math.min(left, pageSize),
+        limit: Math.min(left, pageSize, PAGE),
         topics: topics ?? null,
         stream_prefix: streamPrefix ?? null,
       });
@@ -217,8 +238,9 @@ export class Store {
 
   /** @internal Events for the core, stamped. */
   encodeAll(events: readonly Event[], stamp: (event: Event, index: number) => Metadata): string {
+    if (!Array.isArray(events)) throw invalid("events", "a list of events", events);
     const { maxPayloadBytes } = this.#host.stores;
-    const texts = events.map((event, index) => {
+    const texts = events.map((event: Event, index) => {
       const model = modelOf(event);
       if (model?.kind !== "event") throw wrongKind("event", event);
       return encodeEvent(event, model, stamp(event, index), maxPayloadBytes);
@@ -233,28 +255,19 @@ function appendedOf(appended: Appended): Appended {
   return appended;
 }
 
-function expectedOf({ expected = "any" }: AppendOptions = {}): number | string {
+function expectedOf(options: AppendOptions = {}): number | string {
+  checkOptions(options);
+  const { expected = "any" } = options;
   // The core says which words there are.
   if (typeof expected !== "string") checkCounts({ expected });
   return expected;
 }
 
-/** Half a surrogate pair, which no other language can hold. */
-const HALVED = /\p{Surrogate}/gu;
-
 /** The name, which the core checks once it is text. */
 export function checkName(name: unknown): string {
-  if (typeof name === "string" && name.search(HALVED) < 0) return name;
-  const reason = typeof name === "string" ? "it is no well-formed text" : "expected text";
-  const stream = String(name).replace(HALVED, "\ufffd");
+  const flaw = flawOf(name);
+  if (flaw === undefined) return name as string;
+  const reason = typeof name === "string" ? flaw : "expected text";
+  const stream = shown(name).replace(/\p{Surrogate}/gu, "\ufffd");
   throw new InvalidStreamNameError(`stream name ${stream}: ${reason}`, { stream, reason });
-}
-
-/** Throws unless each is a whole number from 0. */
-export function checkCounts(counts: Readonly<Record<string, number>>): void {
-  for (const [argument, value] of Object.entries(counts)) {
-    if (Number.isSafeInteger(value) && value >= 0) continue;
-    const reason = `expected a whole number from 0, found ${String(value)}`;
-    throw new InvalidArgumentError(`${argument}: ${reason}`, { argument, reason });
-  }
 }

@@ -3,9 +3,18 @@
  *
  * @packageDocumentation
  */
+import {
+  checkCounts,
+  checkList,
+  checkMillis,
+  checkOptions,
+  checkTexts,
+  invalid,
+  notAStart,
+} from "./arguments.js";
 import type { Bridge } from "./bridge.js";
 import type { Clock } from "./clock.js";
-import { NotCaughtUpError } from "./errors.js";
+import { InvalidArgumentError, NotCaughtUpError } from "./errors.js";
 import type { Start } from "./handlers.js";
 import { attempt, type NativeStores, type NativeSubscription, native } from "./native.js";
 import { type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
@@ -68,6 +77,7 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
 
   /** @internal */
   constructor(host: SubscriptionHost, options: SubscribeOptions) {
+    checkSubscribe(options);
     const { name, start = "origin", topics, streamPrefix, batchSize = 500, signal } = options;
     const json = JSON.stringify({
       name: name ?? null,
@@ -90,6 +100,7 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
 
   /** Everything up to `position` is handled. */
   async ack(position: number): Promise<void> {
+    checkCounts({ position });
     await this.#host.bridge.run(() => this.#native.ack(position));
   }
 
@@ -124,6 +135,23 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
       }
       await this.ack(position);
     }
+  }
+}
+
+function checkSubscribe(options: SubscribeOptions): void {
+  checkOptions(options);
+  const { name, start = "origin", topics, streamPrefix, batchSize = 500, signal } = options;
+  checkTexts({ name, streamPrefix });
+  if (name === "") throw invalid("name", "text that is not empty", "none");
+  checkList("topics", topics);
+  checkCounts({ batchSize }, 1);
+  const reason = notAStart(start);
+  if (reason !== undefined) {
+    throw new InvalidArgumentError(`start: ${reason}`, { argument: "start", reason });
+  }
+  // Of another realm, in tests with a DOM of their own, it is no instance of ours.
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw invalid("signal", "an AbortSignal", signal);
   }
 }
 
@@ -187,6 +215,8 @@ export async function caughtUp(
   timeoutMs: number,
   halted: AbortSignal | undefined,
 ): Promise<void> {
+  checkTexts({ name });
+  checkMillis("timeoutMs", timeoutMs);
   const late = new AbortController();
   const over = new AbortController();
   const limit = host.clock.sleep(timeoutMs, over.signal).then(() => late.abort());

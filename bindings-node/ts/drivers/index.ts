@@ -6,7 +6,7 @@
  */
 import { InvalidConnectionError } from "../errors.js";
 import type { Link } from "./link.js";
-import { isPgClient, pgLink } from "./pg.js";
+import { deadPgClient, isPgClient, pgLink } from "./pg.js";
 import { betterLink, isBetterDatabase, isNodeDatabase, nodeLink } from "./sqlite.js";
 
 export type { Cells, Dialect, Link, Parameter, Statement, Steps, Work } from "./link.js";
@@ -27,7 +27,7 @@ export function linkOf(given: Connection): Link {
   if (typeof given === "object" && given !== null) {
     if (isBetterDatabase(given)) return betterLink(given);
     if (isNodeDatabase(given)) return nodeLink(given);
-    if (isPgClient(given)) return pgLink(given);
+    if (isPgClient(given) && deadPgClient(given) === undefined) return pgLink(given);
   }
   const found = describe(given);
   throw new InvalidConnectionError(`expected ${EXPECTED}, found ${found}`, {
@@ -38,6 +38,8 @@ export function linkOf(given: Connection): Link {
 
 function describe(given: unknown): string {
   if (given === null || typeof given !== "object") return given === null ? "null" : typeof given;
+  const dead = isPgClient(given) ? deadPgClient(given) : undefined;
+  if (dead !== undefined) return dead;
   const name = given.constructor?.name || "an object";
   return "totalCount" in given && "query" in given ? `${name}, a pool: connect a client` : name;
 }

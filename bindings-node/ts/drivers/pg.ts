@@ -28,6 +28,11 @@ export interface PgClient {
   readonly readyForQuery?: unknown;
   /** What waits to be sent. */
   readonly _queryQueue?: unknown;
+  /** Whether it was ended by the user. */
+  readonly _ending?: unknown;
+  /** Whether it is connected, or is about to be: statements wait for that. */
+  readonly _connected?: unknown;
+  readonly _connecting?: unknown;
   /** What was sent and not answered, where the client sends ahead. */
   readonly _sentQueryQueue?: unknown;
 }
@@ -40,6 +45,14 @@ export function isPgClient(given: object): given is PgClient {
     "processID" in given &&
     "escapeIdentifier" in given
   );
+}
+
+/** Why nothing will ever come back from this client; nothing while something may. */
+export function deadPgClient(client: PgClient): string | undefined {
+  if (client._ending === true) return "a pg.Client that was ended";
+  // Its statements would wait for a connection that nobody makes.
+  const isNew = client._connected === false && client._connecting === false;
+  return isNew ? "a pg.Client that is not connected" : undefined;
 }
 
 /** The link to a client. */

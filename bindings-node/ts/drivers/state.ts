@@ -27,14 +27,29 @@ export async function callState(connection: Connection, call: StateCall): Promis
   const { schema, name, types, parameters } = call;
   const link = linkOf(connection);
   if (schema === null || link.kind !== "async") {
-    const expected = "a connection to the PostgreSQL database that keeps the app's state";
-    const found = `${connection.constructor.name}${schema === null ? ", and the state is kept elsewhere" : ""}`;
-    throw new InvalidConnectionError(`expected ${expected}, found ${found}`, { expected, found });
+    const elsewhere = schema === null ? ", and the state is kept elsewhere" : "";
+    throw refusal(`${connection.constructor.name}${elsewhere}`);
   }
   const casts = types.map((type, i) => `CAST($${i + 1} AS ${type})`).join(", ");
   const sql = `SELECT "${schema.replaceAll('"', '""')}".${name}(${casts})`;
   return link.run(function* work(): Steps<unknown> {
-    const [row] = yield { sql, parameters };
-    return row?.[0];
+    try {
+      const [row] = yield { sql, parameters };
+      return row?.[0];
+    } catch (error) {
+      const { code, message } = error as { readonly code?: string; readonly message: string };
+      if (!code || !NOT_THERE.includes(code)) throw error;
+      const refused = refusal(`a connection to another database: ${message}`);
+      refused.cause = error;
+      throw refused;
+    }
   });
+}
+
+/** SQLSTATEs: no such schema, no such function. */
+const NOT_THERE = ["3F000", "42883"];
+
+function refusal(found: string): InvalidConnectionError {
+  const expected = "a connection to the PostgreSQL database that keeps the app's state";
+  return new InvalidConnectionError(`expected ${expected}, found ${found}`, { expected, found });
 }
