@@ -12,6 +12,7 @@ mod envelope;
 mod errors;
 mod fastcall;
 mod inbox;
+mod logs;
 mod metadata;
 mod outgoing;
 mod payload;
@@ -32,6 +33,7 @@ mod work;
 #[pymodule]
 fn _orkestra(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    logs::install(module.py())?;
     fastcall::register(module)?;
     broker::register(module)?;
     module.add_class::<aggregate::PyExecution>()?;

@@ -156,6 +156,7 @@ pub(crate) fn event_id_for<'py>(
 #[pyfunction]
 pub(crate) fn forked() {
     after_fork_in_child();
+    crate::logs::forked();
 }
 
 /// Writes microseconds since 1970 as RFC 3339.
