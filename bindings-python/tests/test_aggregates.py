@@ -293,6 +293,38 @@ async def test_a_stream_with_an_unknown_event_is_not_folded() -> None:
     }
 
 
+async def test_an_event_that_could_not_be_read_again_is_not_stored(store: str) -> None:
+    class Vague(StockItem):
+        events = ()  # type: ignore[assignment]
+
+        @staticmethod
+        def evolve(state: Stock, event: Event) -> Stock:
+            return state
+
+    app = Orkestra("shop", store=store)
+    app.add_aggregate(Vague)
+    async with app:
+        with pytest.raises(InvalidDecisionError) as refused:
+            await app.execute(Vague, add(1))
+        assert "StockAdded, which the app does not know" in str(refused.value)
+        assert not await app.store.stream_exists("stock-a")
+    known = Orkestra("shop", store=store).add_types(StockAdded)
+    known.add_aggregate(Vague)
+    async with known:
+        for revision in range(2):
+            assert (await known.execute(Vague, add(1))).revision == revision
+
+
+async def test_what_is_no_aggregate_is_named() -> None:
+    app = shop()
+    wrong: Any
+    for wrong in (None, StockAdded, StockItem()):
+        with pytest.raises(InvalidAggregateError, match="no class derived from"):
+            app.add_aggregate(wrong)
+        with pytest.raises(InvalidAggregateError, match="no class derived from"):
+            await app.execute(wrong, add(1))
+
+
 def test_given_when_then() -> None:
     added = StockAdded(quantity=3)
     given(StockItem, added).when(add(2)).then(StockAdded(quantity=2)).then_state(

@@ -123,10 +123,13 @@ class AggregateHost:
     def __init__(self, app: Bus, kind: type[Aggregate[Any]]) -> None:
         self._app = app
         self.kind = kind
-        self.name = kind.__qualname__
+        self.name = getattr(kind, "__qualname__", repr(kind))
+        if not (isinstance(kind, type) and issubclass(kind, Aggregate)):
+            raise self.invalid("it is no class derived from Aggregate")
         self.commands = tuple(kind.commands)
         self.events = tuple(kind.events) or _evolved(kind)
         self._check()
+        self._known = set(self.events)
         made = kind()
         self._initial = made.initial
         self._stream_id = made.stream_id
@@ -196,6 +199,7 @@ class AggregateHost:
                 elif action == "decide":
                     try:
                         decided = self._decided(self._decide(state, command))
+                        self._check_known(decided)
                     except Exception as error:
                         refusal = error
                         execution.refused()
@@ -278,6 +282,23 @@ class AggregateHost:
             details = {"aggregate": self.name, "found": found}
             raise InvalidDecisionError(message, details)
         return events
+
+    def _check_known(self, events: list[Event]) -> None:
+        """Refuses an event with which the stream could not be folded again."""
+        for event in events:
+            kind = type(event)
+            if kind in self._known:
+                continue
+            name = kind.__orkestra_type__.type_name
+            if self._app._registry.type_named(name) is None:
+                found = (
+                    f"{name}, which the app does not know: name it in events, in the "
+                    "annotation of evolve, or with add_types"
+                )
+                message = f"aggregate {self.name}: decide returned {found}"
+                details = {"aggregate": self.name, "found": found}
+                raise InvalidDecisionError(message, details)
+            self._known.add(kind)
 
     async def _as_recorded(
         self,
