@@ -110,6 +110,16 @@ describe("a process ends by itself", () => {
     expect(await program("main.mjs", text, sqlite())).toBe("100");
   });
 
+  test("nor a wait for a view that ended with its app", async () => {
+    const text = `${ESM}
+      const began = Date.now();
+      process.on("exit", () => console.log(Date.now() - began < 10_000));
+      app.caughtUp("h", 1e9).catch((error) => console.log(error instanceof StoreError));
+      setImmediate(() => app.close());`;
+
+    expect(await program("main.mjs", text)).toBe("true\ntrue");
+  });
+
   test("and process.exit does not wait", async () => {
     const text = `${ESM}
       for (let n = 0; n < 100; n++) app.store.append("order-" + n, [Placed({ id: n })]);

@@ -221,10 +221,15 @@ export async function caughtUp(
   const over = new AbortController();
   const limit = host.clock.sleep(timeoutMs, over.signal).then(() => late.abort());
   const signal = halted === undefined ? late.signal : either(late.signal, halted);
-  await host.bridge.run(() => host.stores.caughtUp(name, position), { signal });
-  const { aborted } = signal;
-  over.abort();
-  await limit;
+  let aborted = false;
+  try {
+    await host.bridge.run(() => host.stores.caughtUp(name, position), { signal });
+    aborted = signal.aborted;
+  } finally {
+    // Also when it fails: the limit would keep the process alive.
+    over.abort();
+    await limit;
+  }
   if (!aborted) return;
   halted?.throwIfAborted();
   const seconds = timeoutMs / 1000;
