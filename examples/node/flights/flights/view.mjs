@@ -112,6 +112,8 @@ async function postgresView(url) {
   const pool = new pg.Pool({ connectionString: url });
   // A connection that is lost while nobody uses it: the pool makes another.
   pool.on("error", ({ message }) => console.error(message));
+  // One that is lost between two statements of a transaction: the next statement says so.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return {
     async transaction(work) {
       const client = await pool.connect();

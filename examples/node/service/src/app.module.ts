@@ -33,6 +33,8 @@ export function appModule(store: string): DynamicModule {
   const pool = new Pool({ connectionString: databaseOf(store), allowExitOnIdle: true });
   // A connection that is lost while nobody uses it: the pool makes another.
   pool.on("error", ({ message }) => Logger.warn(message, "pool"));
+  // One that is lost between two statements of a transaction: the next statement says so.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return {
     module: AppModule,
     imports: [
