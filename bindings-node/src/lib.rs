@@ -30,6 +30,7 @@ pub mod delivery;
 mod error;
 pub mod execution;
 mod lent;
+pub mod logs;
 pub mod names;
 pub mod outbox;
 mod pages;

@@ -560,10 +560,12 @@ export class Orkestra {
     this.#consumers?.close();
     this.#consumers = undefined;
     await this.#bridge.run(() => this.#stores.close());
+    this.#bridge.forget(this.#heard);
   }
 
   async #start(): Promise<this> {
     if (this.#status === "closed") throw this.#closedError();
+    this.#bridge.hear(this.#heard);
     await this.#open();
     const host = {
       ...this.#subscriptionHost(),
@@ -729,6 +731,17 @@ export class Orkestra {
     const about = "an event handler";
     throw new InvalidHandlerError(`handler ${about}: ${reason}`, { handler: about, reason });
   }
+
+  /** What the core warns of. */
+  readonly #heard = (text: string): void => {
+    try {
+      if (this.#logger !== undefined) this.#logger.warn({}, text);
+      else process.emitWarning(text, "OrkestraWarning");
+    } catch (error) {
+      // Nobody waits for this: a logger that fails would end the process.
+      process.emitWarning(`${text} (the logger: ${String(error)})`, "OrkestraWarning");
+    }
+  };
 
   #warn(message: string, error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);

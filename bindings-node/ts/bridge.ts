@@ -37,6 +37,33 @@ export class Bridge {
   /** Keeps the process alive while somebody waits for the core; the native side never does. */
   readonly #alive = setInterval(() => undefined, 0x7fff_ffff).unref();
   #foreground = 0;
+  readonly #listeners = new Set<(text: string) => void>();
+  #deaf: AbortController | undefined;
+
+  /** Tells `listener` what the core warns of, in whichever app of the process, until it is forgotten. Of several one is told. */
+  hear(listener: (text: string) => void): void {
+    this.#listeners.add(listener);
+    if (this.#deaf !== undefined) return;
+    this.#deaf = new AbortController();
+    void this.#hear(this.#deaf.signal);
+  }
+
+  /** Tells `listener` nothing any more. */
+  forget(listener: (text: string) => void): void {
+    this.#listeners.delete(listener);
+    if (this.#listeners.size > 0) return;
+    this.#deaf?.abort();
+    this.#deaf = undefined;
+  }
+
+  async #hear(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const text = await this.run(() => this.native.nextWarning(), { background: true, signal });
+      const [listener] = this.#listeners;
+      if (text === null || listener === undefined) return;
+      listener(text);
+    }
+  }
 
   /** Runs a native call that may have to wait. */
   run(start: () => Started, options?: RunOptions): Promise<string | null> {

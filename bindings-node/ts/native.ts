@@ -14,6 +14,7 @@ export type Started = number | string | null;
 export interface NativeBridge {
   drain(): Array<number | string | null>;
   cancel(task: number): void;
+  nextWarning(): Started;
 }
 
 /** The types and handlers of an app. */

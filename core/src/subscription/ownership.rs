@@ -107,7 +107,8 @@ async fn keep(right: Right, clock: Arc<dyn Clock>, mut stopped: oneshot::Receive
         match right.acquire().await {
             // Whether it is still the same term is for the next acknowledgement to find out.
             Ok(Some(_)) => {}
-            Ok(None) => return,
+            // A store that is closed is for good: the reader of an app whose handler did not end in time is left behind.
+            Ok(None) | Err(StoreError::Closed {}) => return,
             Err(error) => {
                 tracing::warn!(name = right.name, %error, "a lease could not be renewed");
             }
