@@ -80,9 +80,20 @@ fn what_was_recorded_is_not_passed_over_again_while_a_transaction_is_open() {
     }
     assert!(own < all / 2, "{own} of {all} pages");
 
+    // And what is recorded of many that wait.
+    block_on(desk.shop.store.close()).unwrap();
+    append_many(&desk, &busy);
+    let hundred = pages(&desk, &busy, "SELECT orkestra.record_staged(false, false)");
+    assert!(
+        hundred < 100 * all / 2,
+        "{hundred}, {all} for one look at all"
+    );
+    desk.shop.store = super::open(&desk.shop.url, &desk.shop.clock);
+    desk.see(3 * MANY as usize);
+
     // The one that was open all the time is no later than it is committed.
     desk.run(&open, "COMMIT").unwrap();
-    assert_eq!(desk.see(2 * MANY as usize + 1).pop(), Some(5_000));
+    assert_eq!(desk.see(3 * MANY as usize + 1).pop(), Some(5_000));
 }
 
 #[test]

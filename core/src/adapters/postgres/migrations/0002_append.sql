@@ -146,17 +146,23 @@ LANGUAGE plpgsql AS $$
 DECLARE
     now_at bigint := {schema}.generation();
     calls bigint := coalesce(pg_sequence_last_value('{schema}.batches'), 0);
+    seen {schema}.staging_seen;
+    looked_to xid8 := '0';
 BEGIN
+    SELECT * INTO seen FROM {schema}.staging_seen w WHERE w.id = 1;
+    IF seen.generation = now_at THEN
+        IF calls BETWEEN seen.batch AND seen.batch + 999 THEN
+            RETURN;
+        END IF;
+        looked_to := seen.horizon;
+    END IF;
     -- One statement, as what is looked at and what is remembered of it are of one snapshot.
     UPDATE {schema}.staging_seen w
     SET generation = now_at, batch = calls, horizon = pg_snapshot_xmax(pg_current_snapshot()),
         unfinished = ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot()))
-    WHERE w.id = 1 AND (w.generation <> now_at OR calls NOT BETWEEN w.batch AND w.batch + 999)
-        AND NOT EXISTS (
-            SELECT FROM {schema}.staging s
-            WHERE s.refused IS NULL AND s.transaction >= CASE w.generation WHEN now_at THEN w.horizon ELSE '0' END
-        )
-        AND NOT EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction = ANY (w.unfinished));
+    WHERE w.id = 1
+        AND NOT EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction >= looked_to)
+        AND NOT EXISTS (SELECT FROM {schema}.staging s WHERE s.refused IS NULL AND s.transaction = ANY (seen.unfinished));
 END $$;
 
 -- Records what users' transactions have staged: of those that are committed as much as one call should take, or with `p_own` all of the
@@ -188,10 +194,10 @@ BEGIN
         IF rows < 1000 THEN
             at := calls[recorded + refusals + 1];
         ELSE
-            -- These are not all, and not the first ones.
+            -- These are not all, and not the first ones. Asked so that the primary key is what answers, in its order.
             at := (
                 SELECT s.batch FROM {schema}.staging s
-                WHERE s.refused IS NULL AND s.batch > at AND s.transaction <> pg_current_xact_id() ORDER BY s.batch LIMIT 1
+                WHERE s.batch > at AND coalesce(s.refused, '') = '' AND s.transaction <> pg_current_xact_id() ORDER BY s.batch LIMIT 1
             );
         END IF;
         more := at IS NOT NULL;
@@ -200,7 +206,7 @@ BEGIN
                array_agg(s.event_id ORDER BY s.place) AS ids, array_agg(s.type ORDER BY s.place) AS types,
                array_agg(s.version ORDER BY s.place) AS versions, array_agg(s.occurred_at ORDER BY s.place) AS times,
                array_agg(s.data ORDER BY s.place) AS data, array_agg(s.metadata ORDER BY s.place) AS metadata
-        INTO one FROM {schema}.staging s WHERE s.batch = at AND s.refused IS NULL;
+        INTO one FROM {schema}.staging s WHERE s.batch = at;
         events := events + cardinality(one.ids);
         IF p_own THEN
             done := {schema}.append_one(one.stream, one.expected, one.ids, {schema}.type_ids_of(one.types), one.versions,
@@ -217,11 +223,11 @@ BEGIN
             END;
         END IF;
         IF done ? 'revision' THEN
-            DELETE FROM {schema}.staging s WHERE s.batch = at AND s.refused IS NULL;
+            DELETE FROM {schema}.staging s WHERE s.batch = at;
             recorded := recorded + 1;
             position := greatest(position, (done ->> 'position')::bigint);
         ELSE
-            UPDATE {schema}.staging s SET refused = done::text WHERE s.batch = at AND s.refused IS NULL;
+            UPDATE {schema}.staging s SET refused = done::text WHERE s.batch = at;
             refusals := refusals + 1;
         END IF;
     END LOOP;
