@@ -10,7 +10,7 @@ use pyo3::{
     exceptions::PyRecursionError,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBytes, PyTuple},
+    types::{PyBytes, PyTuple, PyType},
 };
 
 use crate::{errors, fastcall};
@@ -72,6 +72,8 @@ pub(crate) fn new_event(
     let info = event
         .getattr(pyo3::intern!(py, "__orkestra_type__"))
         .ok()
+        // The class itself has it, too.
+        .filter(|_| !event.is_instance_of::<PyType>())
         .filter(|info| {
             info.getattr(pyo3::intern!(py, "kind"))
                 .is_ok_and(|kind| kind.eq("event").unwrap_or(false))

@@ -24,7 +24,7 @@ use pyo3::{
     IntoPyObjectExt,
     exceptions::{PyRuntimeError, PyTypeError},
     prelude::*,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBool, PyBytes, PyDict, PyIterator, PyString},
 };
 
 use crate::{
@@ -169,8 +169,52 @@ impl Log {
     }
 }
 
+/// The name of a stream that a user gave.
+struct Named(StreamName);
+
+impl<'py> FromPyObject<'_, 'py> for Named {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let Ok(text) = given.cast::<PyString>() else {
+            let found = given.get_type().qualname()?;
+            return Err(PyTypeError::new_err(format!(
+                "stream: expected a str, found {found}"
+            )));
+        };
+        let name = match text.to_str() {
+            Ok(name) => StreamName::new(name),
+            // Python's strings may hold what no encoding can.
+            Err(_) => Err(StoreError::InvalidStreamName {
+                stream: text.to_string_lossy().chars().take(80).collect(),
+                reason: "it has half a surrogate pair".into(),
+            }),
+        };
+        name.map(Self).map_err(|error| errors::raise(&error))
+    }
+}
+
 fn stream_name(name: &str) -> PyResult<StreamName> {
     StreamName::new(name).map_err(|error| errors::raise(&error))
+}
+
+/// The events that are to be appended. Not one event by itself, which pydantic lets iterate over its fields: without any it would be no events.
+fn each<'py>(events: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    let is_one = events.is_instance_of::<PyString>()
+        || events.hasattr(pyo3::intern!(events.py(), "__orkestra_type__"))?;
+    let found = || events.get_type().qualname();
+    if is_one {
+        return Err(errors::raise(&ports::BusError::WrongKind {
+            expected: "a list of events".into(),
+            found: found()?.to_string(),
+        }));
+    }
+    events.try_iter().or_else(|_| {
+        let found = found()?;
+        Err(PyTypeError::new_err(format!(
+            "events: expected a list of events, found {found}"
+        )))
+    })
 }
 
 /// `"any"`, `"no_stream"`, `"stream_exists"` or a revision.
@@ -187,6 +231,9 @@ fn expected(value: &Bound<'_, PyAny>) -> PyResult<ExpectedRevision> {
             "stream_exists" => Ok(ExpectedRevision::StreamExists),
             _ => Err(wrong()),
         };
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong());
     }
     value
         .extract()
@@ -237,14 +284,13 @@ impl Services {
     fn batch(
         &self,
         app: &Bound<'_, PyAny>,
-        stream: &str,
+        stream: Named,
         events: &Bound<'_, PyAny>,
         expecting: &Bound<'_, PyAny>,
     ) -> PyResult<Append> {
         Ok(Append {
-            stream: stream_name(stream)?,
-            events: events
-                .try_iter()?
+            stream: stream.0,
+            events: each(events)?
                 .map(|event| payload::new_event(app, &event?, self.limits))
                 .collect::<PyResult<_>>()?,
             expected: expected(expecting)?,
@@ -321,7 +367,7 @@ impl Services {
     fn append(
         &self,
         app: &Bound<'_, PyAny>,
-        stream: &str,
+        stream: Named,
         events: &Bound<'_, PyAny>,
         expected: &Bound<'_, PyAny>,
     ) -> PyResult<Op> {
@@ -341,11 +387,11 @@ impl Services {
     fn append_many(
         &self,
         app: &Bound<'_, PyAny>,
-        appends: Vec<(String, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        appends: Vec<(Named, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
     ) -> PyResult<Op> {
         let batches: Vec<Append> = appends
-            .iter()
-            .map(|(stream, events, expected)| self.batch(app, stream, events, expected))
+            .into_iter()
+            .map(|(stream, events, expected)| self.batch(app, stream, &events, &expected))
             .collect::<PyResult<_>>()?;
         let store = Arc::clone(&self.core.events);
         Ok(Op::new(
@@ -361,12 +407,12 @@ impl Services {
     #[pyo3(signature = (stream, from_revision, limit, backwards=false))]
     fn read_stream(
         &self,
-        stream: &str,
+        stream: Named,
         from_revision: Option<u64>,
         limit: usize,
         backwards: bool,
-    ) -> PyResult<Op> {
-        let stream = stream_name(stream)?;
+    ) -> Op {
+        let stream = stream.0;
         let mut options = ReadStream::default().limit(limit);
         options.from_revision = from_revision;
         if backwards {
@@ -374,12 +420,12 @@ impl Services {
         }
         let store = Arc::clone(&self.core.events);
         let registry = Arc::clone(&self.registry.0);
-        Ok(Op::new(
+        Op::new(
             async move { store.read_stream(stream, options).await },
             move |py, page| {
                 Page::new(page.events, registry, page.last_revision, page.end).into_py_any(py)
             },
-        ))
+        )
     }
 
     /// A reader of the whole store.
@@ -415,11 +461,11 @@ impl Services {
     /// Deletes a stream.
     fn delete_stream(
         &self,
-        stream: &str,
+        stream: Named,
         expecting: &Bound<'_, PyAny>,
         hard: bool,
     ) -> PyResult<Op> {
-        let stream = stream_name(stream)?;
+        let stream = stream.0;
         let expecting = expected(expecting)?;
         let mode = if hard {
             DeleteMode::Hard

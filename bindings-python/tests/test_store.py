@@ -44,7 +44,7 @@ from orkestra.testing import TestApp
 from shop import OrderCancelled, OrderPlaced, PlaceOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -367,6 +367,47 @@ async def test_arguments_that_cannot_be_used_are_named() -> None:
         for number in (0, -1, 10_001):
             with pytest.raises(ValueError, match="batch_size: expected 1 to 10000"):
                 app.subscribe(batch_size=number)
+
+
+async def test_what_is_no_list_of_events_is_not_taken_for_none(store: str) -> None:
+    class Closed(Event):
+        """Without fields: its iterator is empty."""
+
+    async with Orkestra("shop", store=store) as app:
+        wrong: Any
+        for wrong in (Closed(), placed(0), Closed, "", "text"):
+            with pytest.raises(WrongKindError, match="expected a list of events"):
+                await app.store.append("s", wrong)
+            with pytest.raises(WrongKindError, match="expected a list of events"):
+                await app.store.append_many([("s", wrong, "any")])
+        for wrong in (None, 7):
+            with pytest.raises(TypeError, match="events: expected a list of events"):
+                await app.store.append("s", wrong)
+        for wrong in (Closed, None, "text"):
+            with pytest.raises(WrongKindError, match="expected an event"):
+                await app.store.append("s", [placed(0), wrong])
+        wrong = True
+        with pytest.raises(TypeError, match="expected: expected 'any'"):
+            await app.store.append("s", [placed(0)], expected=wrong)
+        assert not await app.store.stream_exists("s")
+
+
+async def test_a_stream_name_that_is_none_is_named(store: str) -> None:
+    async with Orkestra("shop", store=store) as app:
+        calls: list[Callable[[Any], Any]] = [
+            lambda name: app.store.append(name, [placed(0)]),
+            lambda name: app.store.append_many([(name, [placed(0)], "any")]),
+            app.store.stream_exists,
+            app.store.delete_stream,
+            lambda name: anext(app.store.read_stream(name)),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidStreamNameError) as refused:
+                await call("order-\ud800")
+            assert refused.value.reason == "it has half a surrogate pair"
+            for wrong in (None, 7, b"s"):
+                with pytest.raises(TypeError, match="stream: expected a str, found"):
+                    await call(wrong)
 
 
 async def test_e04_e05_what_was_acknowledged_is_not_given_again(store: str) -> None:
