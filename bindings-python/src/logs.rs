@@ -4,7 +4,6 @@
 //! It starts with the first one.
 
 use std::{
-    fmt::{self, Write as _},
     sync::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -13,15 +12,10 @@ use std::{
     thread,
 };
 
+use orkestra::telemetry::Warnings;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    level_filters::LevelFilter,
-    span::{Attributes, Id, Record},
-    subscriber::Interest,
-};
+use tracing::Level;
 
 /// Lines that wait to be written; what comes when they are as many is dropped.
 const WAITING: usize = 1024;
@@ -55,7 +49,7 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Takes the core's warnings and errors from here on.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    if tracing::subscriber::set_global_default(Core).is_ok() {
+    if Warnings::to(push).install().is_ok() {
         let end = wrap_pyfunction!(close, py)?;
         py.import("atexit")?.call_method1("register", (end,))?;
     }
@@ -103,97 +97,17 @@ fn log(py: Python<'_>, line: &Line) -> PyResult<()> {
     Ok(())
 }
 
-/// The subscriber: warnings and errors of the core, no spans.
-struct Core;
-
-fn is_wanted(metadata: &Metadata<'_>) -> bool {
-    let target = metadata.target();
-    *metadata.level() <= Level::WARN
-        && metadata.is_event()
-        && (target == "orkestra" || target.starts_with("orkestra::"))
-}
-
-impl Subscriber for Core {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if is_wanted(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
+/// Has a line written, if there is room for it.
+fn push(level: Level, text: String) {
+    if !OPEN.load(Ordering::Acquire) {
+        return;
     }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::WARN)
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        is_wanted(metadata)
-    }
-
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        if !OPEN.load(Ordering::Acquire) {
-            return;
-        }
-        let mut text = Text::default();
-        event.record(&mut text);
-        let level = match *event.metadata().level() {
-            Level::ERROR => ERROR,
-            _ => WARNING,
-        };
-        let text = text.line();
-        if let Some(lines) = &*LINES {
-            // A full queue has lines enough.
-            let _ = lines.try_send(Line { level, text });
-        }
-    }
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
-}
-
-/// `the message (name=shop.board, position=7)`.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Text {
-    fn line(self) -> String {
-        if self.fields.is_empty() {
-            return self.message;
-        }
-        format!("{} ({})", self.message, self.fields)
-    }
-
-    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
-        if field.name() == "message" {
-            let _ = self.message.write_fmt(value);
-            return;
-        }
-        if !self.fields.is_empty() {
-            self.fields.push_str(", ");
-        }
-        let _ = write!(self.fields, "{}={value}", field.name());
-    }
-}
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, format_args!("{value}"));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, format_args!("{value:?}"));
+    let level = match level {
+        Level::ERROR => ERROR,
+        _ => WARNING,
+    };
+    if let Some(lines) = &*LINES {
+        // A full queue has lines enough.
+        let _ = lines.try_send(Line { level, text });
     }
 }

@@ -1,8 +1,11 @@
 //! What is traced, and where a trace goes. The call sites are here from the start; exporters come with a later release.
 
 pub mod names;
+mod warnings;
 
 use std::{fmt, sync::Arc};
+
+pub use warnings::Warnings;
 
 /// An attribute of a span.
 pub type Attribute = (&'static str, String);
