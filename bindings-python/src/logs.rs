@@ -10,6 +10,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use orkestra::telemetry::Warnings;
@@ -24,18 +25,25 @@ const WAITING: usize = 1024;
 const WARNING: u8 = 30;
 const ERROR: u8 = 40;
 
-struct Line {
-    level: u8,
-    text: String,
+/// How long the end of the interpreter waits for what is written to it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+enum Entry {
+    Line {
+        level: u8,
+        text: String,
+    },
+    /// Nothing comes after this.
+    End(SyncSender<()>),
 }
 
-/// Whether lines are written: not while the interpreter ends, and not in a child of a fork whose parent wrote some, which has no thread for it.
+/// Whether lines are taken: not while the interpreter ends, and not in a child of a fork whose parent wrote some, which has no thread for it.
 static OPEN: AtomicBool = AtomicBool::new(true);
 
-/// Held while a line is written.
-static WRITING: Mutex<()> = Mutex::new(());
+/// Held while a line is written; whether no more is.
+static ENDED: Mutex<bool> = Mutex::new(false);
 
-static LINES: LazyLock<Option<SyncSender<Line>>> = LazyLock::new(|| {
+static LINES: LazyLock<Option<SyncSender<Entry>>> = LazyLock::new(|| {
     let (lines, waiting) = sync_channel(WAITING);
     thread::Builder::new()
         .name("orkestra-logs".into())
@@ -56,16 +64,23 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Ends the writing, before the interpreter does.
+/// Ends the writing before the interpreter does, once what waits is written.
 #[pyfunction(name = "_close_logs")]
 fn close(py: Python<'_>) {
-    if !OPEN.load(Ordering::Acquire) {
-        // A child of a fork: who writes in the parent may have held the lock.
+    // Not in a child of a fork: who writes in the parent may have held the lock.
+    if !OPEN.swap(false, Ordering::AcqRel) || !STARTED.load(Ordering::Acquire) {
         return;
     }
     py.detach(|| {
-        let _writing = WRITING.lock();
-        OPEN.store(false, Ordering::Release);
+        let (end, ended) = sync_channel(1);
+        if let Some(lines) = &*LINES
+            && lines.try_send(Entry::End(end)).is_ok()
+        {
+            let _ = ended.recv_timeout(PATIENCE);
+        }
+        if let Some(mut ended) = ENDED.try_lock_for(PATIENCE) {
+            *ended = true;
+        }
     });
 }
 
@@ -76,24 +91,32 @@ pub(crate) fn forked() {
     }
 }
 
-fn write(waiting: &Receiver<Line>) {
-    while let Ok(line) = waiting.recv() {
-        let _writing = WRITING.lock();
-        if !OPEN.load(Ordering::Acquire) {
-            return;
-        }
-        Python::try_attach(|py| {
-            if let Err(error) = log(py, &line) {
-                error.write_unraisable(py, None);
+fn write(waiting: &Receiver<Entry>) {
+    while let Ok(entry) = waiting.recv() {
+        match entry {
+            Entry::Line { level, text } => {
+                let ended = ENDED.lock();
+                if *ended {
+                    return;
+                }
+                Python::try_attach(|py| {
+                    if let Err(error) = log(py, level, &text) {
+                        error.write_unraisable(py, None);
+                    }
+                });
             }
-        });
+            Entry::End(heard) => {
+                let _ = heard.try_send(());
+                return;
+            }
+        }
     }
 }
 
-fn log(py: Python<'_>, line: &Line) -> PyResult<()> {
+fn log(py: Python<'_>, level: u8, text: &str) -> PyResult<()> {
     py.import("logging")?
         .call_method1("getLogger", ("orkestra",))?
-        .call_method1("log", (line.level, "%s", &line.text))?;
+        .call_method1("log", (level, "%s", text))?;
     Ok(())
 }
 
@@ -108,6 +131,6 @@ fn push(level: Level, text: String) {
     };
     if let Some(lines) = &*LINES {
         // A full queue has lines enough.
-        let _ = lines.try_send(Line { level, text });
+        let _ = lines.try_send(Entry::Line { level, text });
     }
 }

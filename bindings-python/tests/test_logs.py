@@ -64,7 +64,10 @@ def run(code: str, store: str) -> subprocess.CompletedProcess[str]:
 def test_a_process_ends_in_the_middle_of_warnings(sqlite: str) -> None:
     done = run("stand_behind_the_end(sys.argv[1])", sqlite)
     assert done.returncode == 0, done.stderr
-    for line in done.stderr.splitlines():
+    lines = done.stderr.splitlines()
+    # None is lost by that.
+    assert len(lines) == 19
+    for line in lines:
         assert "stood behind the end" in line
 
 
