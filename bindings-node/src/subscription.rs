@@ -112,6 +112,16 @@ impl NodeSubscription {
         self.slot.with(|reader| reader.rewind(position))
     }
 
+    /// What follows `handled` is read again; without it, the last batch.
+    #[napi]
+    pub fn go_back(&self, handled: Option<i64>) -> napi::Result<()> {
+        let handled = handled.and_then(|handled| u64::try_from(handled).ok());
+        self.slot.with(|reader| match handled {
+            Some(handled) => reader.go_back(Some(Position(handled))),
+            None => reader.give_back(),
+        })
+    }
+
     /// Gives the right to read under the name back.
     #[napi]
     pub fn release(&self) -> napi::Result<Started> {

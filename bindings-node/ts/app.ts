@@ -114,6 +114,7 @@ export class Orkestra {
   readonly #projections: Projections;
   readonly #readers = new Map<Route, { readonly start: Start; readonly poison: Poison }>();
   readonly #aggregates = new Map<Executor, AggregateHost>();
+  readonly #reading = new Set<Subscription>();
   #followers: LogFollower[] = [];
   #consumers: Consumers | undefined;
   #status: Status = "new";
@@ -635,6 +636,9 @@ export class Orkestra {
       this.#draining = false;
     }
     await this.#deliveries.close();
+    // So that another process reads on at once.
+    await Promise.allSettled([...this.#reading].map((one) => one.letGo()));
+    this.#reading.clear();
   }
 
   /**
@@ -683,12 +687,14 @@ export class Orkestra {
     stores: NativeStores;
     registry: Registry;
     closing: AbortSignal;
+    reading: Set<Subscription>;
   } {
     return {
       bridge: this.#bridge,
       stores: this.#stores,
       registry: this.#registry,
       closing: this.#deliveries.closing,
+      reading: this.#reading,
     };
   }
 

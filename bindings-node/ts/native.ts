@@ -115,6 +115,7 @@ export interface NativeSubscription {
   next(): Started;
   ack(position: number): Started;
   rewind(position: number): void;
+  goBack(handled: number | undefined): void;
   release(): Started;
 }
 

@@ -44,6 +44,31 @@ export class ToldToEnd {
   }
 }
 
+/** A signal that is aborted with the first of the two, which keep nothing of it once it is disposed of. */
+export class Ends {
+  readonly #both = new AbortController();
+  readonly #given: readonly AbortSignal[];
+
+  constructor(one: AbortSignal | undefined, other: AbortSignal) {
+    this.#given = one === undefined ? [other] : [one, other];
+    for (const given of this.#given) {
+      if (given.aborted) this.#abort();
+      given.addEventListener("abort", this.#abort);
+    }
+  }
+
+  get signal(): AbortSignal {
+    return this.#both.signal;
+  }
+
+  readonly #abort = (): void => this.#both.abort();
+
+  /** Listens no more. */
+  dispose(): void {
+    for (const given of this.#given) given.removeEventListener("abort", this.#abort);
+  }
+}
+
 /** A signal that is aborted with the first of the two. (`AbortSignal.any` came with Node 20.3.) */
 export function either(one: AbortSignal, other: AbortSignal): AbortSignal {
   const both = new AbortController();

@@ -19,7 +19,7 @@ import type { Start } from "./handlers.js";
 import { attempt, type NativeStores, type NativeSubscription, native } from "./native.js";
 import { type RecordedEvent, type Row, recordedOf, safe } from "./recorded.js";
 import type { Registry } from "./registry.js";
-import { either } from "./signals.js";
+import { Ends, either } from "./signals.js";
 
 /** How a subscription reads. */
 export interface SubscribeOptions {
@@ -56,6 +56,8 @@ export interface SubscriptionHost {
   readonly stores: NativeStores;
   readonly registry: Registry;
   readonly closing: AbortSignal;
+  /** Those that are read: the app lets go of their names when it closes. */
+  readonly reading: Set<Subscription>;
 }
 
 /**
@@ -72,7 +74,14 @@ export interface SubscriptionHost {
  */
 export class Subscription implements AsyncIterable<RecordedEvent> {
   readonly #host: SubscriptionHost;
-  readonly #signal: AbortSignal;
+  readonly #given: AbortSignal | undefined;
+  #acknowledged: number | undefined;
+  /** Ends when the reading has. */
+  #ended: Promise<void> | undefined;
+  /** Whether the caller has what was read, and may never ask for more. */
+  #isHeld = false;
+  /** Whether the closing app has let go of the name. */
+  #isLetGo = false;
   readonly #native: NativeSubscription;
 
   /** @internal */
@@ -88,12 +97,13 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
       batch_size: batchSize,
     });
     this.#host = host;
-    this.#signal = signal === undefined ? host.closing : either(signal, host.closing);
+    this.#given = signal;
     this.#native = attempt(() => new native.Subscription(host.stores, host.registry.native, json));
   }
 
   /** Finds the place to start at: call it first when `start: "now"` has to mean the time of the call. */
   async open(): Promise<this> {
+    this.#host.reading.add(this);
     await this.#host.bridge.run(() => this.#native.open());
     return this;
   }
@@ -102,38 +112,84 @@ export class Subscription implements AsyncIterable<RecordedEvent> {
   async ack(position: number): Promise<void> {
     checkCounts({ position });
     await this.#host.bridge.run(() => this.#native.ack(position));
+    this.#acknowledged = position;
   }
 
   /** Lets another process read under this name at once. Leaving an iteration does it too; reading on takes the name again. */
   async close(): Promise<void> {
-    if (!this.#host.closing.aborted) await this.#host.bridge.run(() => this.#native.release());
+    this.#host.reading.delete(this);
+    if (this.#isLetGo) return;
+    try {
+      await this.#host.bridge.run(() => this.#native.release());
+    } catch (error) {
+      // Closed before this: the name is free when its lease ends.
+      if (!this.#host.closing.aborted) throw error;
+    }
+  }
+
+  /** @internal Lets go of the name as the app closes; one that is reading does so itself. */
+  async letGo(): Promise<void> {
+    if (this.#ended !== undefined && !this.#isHeld) return this.#ended;
+    this.#isLetGo = true;
+    await this.#host.bridge.run(() => this.#native.release());
   }
 
   /** The batches from here on; each waits for events. Ends when the app closes or the signal is aborted. */
   async *batches(): AsyncGenerator<Batch> {
+    const { closing, reading, bridge } = this.#host;
+    const ends = new Ends(this.#given, closing);
+    const { signal } = ends;
+    reading.add(this);
+    let end = (): void => undefined;
+    this.#ended = new Promise((resolve) => {
+      end = resolve;
+    });
     try {
       for (;;) {
-        if (this.#signal.aborted) return;
-        const text = await this.#host.bridge.run(() => this.#native.next(), {
-          signal: this.#signal,
-        });
+        if (signal.aborted) return;
+        const text = await bridge.run(() => this.#native.next(), { signal });
         if (text === null) return;
         const { position, events } = JSON.parse(text) as Page;
         const { lookup } = this.#host.registry;
-        yield { position: safe(position), events: events.map((row) => recordedOf(row, lookup)) };
+        const batch = {
+          position: safe(position),
+          events: events.map((row) => recordedOf(row, lookup)),
+        };
+        this.#isHeld = true;
+        yield batch;
+        this.#isHeld = false;
       }
     } finally {
-      await this.close();
+      ends.dispose();
+      this.#isHeld = false;
+      await this.close().finally(end);
+      this.#ended = undefined;
     }
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<RecordedEvent> {
-    for await (const { events, position } of this.batches()) {
-      for (const recorded of events) {
-        yield recorded;
-        await this.ack(recorded.position);
+    let isLeft = false;
+    try {
+      for await (const { events, position } of this.batches()) {
+        isLeft = true;
+        this.#isHeld = false;
+        for (const recorded of events) {
+          this.#isHeld = true;
+          yield recorded;
+          // The name may be another's by now: there the event is handled again.
+          if (this.#isLetGo) return;
+          this.#isHeld = false;
+          await this.ack(recorded.position);
+          if (this.#host.closing.aborted) return;
+        }
+        await this.ack(position);
+        isLeft = false;
       }
-      await this.ack(position);
+    } finally {
+      // The rest of the batch comes again to who reads on. A name is read from its checkpoint then, whatever is done here.
+      if (isLeft && !this.#host.closing.aborted) {
+        attempt(() => this.#native.goBack(this.#acknowledged));
+      }
     }
   }
 }

@@ -528,7 +528,7 @@ impl Subscription {
 
     /// Goes back to what follows `handled`, or the checkpoint if that is further on, so that the rest of a batch is read again: the next
     /// acknowledgement would cover it.
-    pub(crate) fn go_back(&mut self, handled: Option<Position>) {
+    pub fn go_back(&mut self, handled: Option<Position>) {
         // Where the place is still to be found, that begins at the checkpoint.
         if self.is_placed() {
             self.rewind(handled.max(self.saved).max(self.floor));
