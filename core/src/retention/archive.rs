@@ -56,8 +56,10 @@ impl Archive {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            let end = end_of_lines(&mut file)?;
-            if !is_ours(&mut file, end)? {
+            let len = file.metadata()?.len();
+            let end = end_of_lines(&mut file, len)?;
+            let last = end_of_lines(&mut file, end.saturating_sub(1))?;
+            if !is_ours(&mut file, end)? || (end > 0 && begin(&mut file, last)? != BEGIN) {
                 return Err(io::Error::other("its last line is not one of an archive"));
             }
             file.set_len(end)?;
@@ -131,9 +133,8 @@ impl Archive {
     }
 }
 
-/// Where the last whole line ends.
-fn end_of_lines(file: &mut File) -> io::Result<u64> {
-    let mut end = file.metadata()?.len();
+/// Where the last whole line before `end` ends.
+fn end_of_lines(file: &mut File, mut end: u64) -> io::Result<u64> {
     let mut block = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
@@ -152,12 +153,17 @@ fn end_of_lines(file: &mut File) -> io::Result<u64> {
 
 /// Whether what stands from `end` on may be the beginning of a line of ours: nothing else is taken away.
 fn is_ours(file: &mut File, end: u64) -> io::Result<bool> {
+    Ok(BEGIN.starts_with(&begin(file, end)?))
+}
+
+/// As much of what stands from `place` on as all lines of ours have in common.
+fn begin(file: &mut File, place: u64) -> io::Result<Vec<u8>> {
     let mut begin = Vec::new();
-    file.seek(SeekFrom::Start(end))?;
+    file.seek(SeekFrom::Start(place))?;
     Read::by_ref(file)
         .take(BEGIN.len() as u64)
         .read_to_end(&mut begin)?;
-    Ok(BEGIN.starts_with(&begin))
+    Ok(begin)
 }
 
 fn failed(path: &std::path::Path, error: &io::Error) -> StoreError {
@@ -189,6 +195,9 @@ mod tests {
     fn a_file_that_is_no_archive_is_left_alone() {
         for text in [
             "my notes",
+            "my notes\n",
+            "{\"position\":1}\nmy notes\n",
+            "\n",
             "{\"a\":1}",
             "{\"position\":1}\nmy notes",
             "{\"positions",

@@ -306,7 +306,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("old.jsonl");
-        std::fs::write(&path, "{}\n").unwrap();
+        std::fs::write(&path, "{\"position\":1}\n").unwrap();
         let mut archive = Archive::open(path.clone()).unwrap();
         let mut keep = |last_revision| {
             let stream = IdleStream {
