@@ -40,19 +40,19 @@ enum Entry {
 /// Whether lines are taken: not while the interpreter ends, and not in a child of a fork whose parent wrote some, which has no thread for it.
 static OPEN: AtomicBool = AtomicBool::new(true);
 
-/// Held while a line is written; whether no more is.
-static ENDED: Mutex<bool> = Mutex::new(false);
+/// Whether no line is written any more.
+static ENDED: AtomicBool = AtomicBool::new(false);
 
 static LINES: LazyLock<Option<SyncSender<Entry>>> = LazyLock::new(|| {
     let (lines, waiting) = sync_channel(WAITING);
     thread::Builder::new()
         .name("orkestra-logs".into())
-        .spawn(move || write(&waiting))
+        .spawn(move || write(&Mutex::new(waiting)))
         .ok()?;
-    STARTED.store(true, Ordering::Release);
     Some(lines)
 });
 
+/// Whether there is a thread, or there is about to be one.
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Takes the core's warnings and errors from here on.
@@ -67,7 +67,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
 /// Ends the writing before the interpreter does, once what waits is written.
 #[pyfunction(name = "_close_logs")]
 fn close(py: Python<'_>) {
-    // Not in a child of a fork: who writes in the parent may have held the lock.
+    // Not in a child of a fork, which has no thread for it.
     if !OPEN.swap(false, Ordering::AcqRel) || !STARTED.load(Ordering::Acquire) {
         return;
     }
@@ -78,9 +78,7 @@ fn close(py: Python<'_>) {
         {
             let _ = ended.recv_timeout(PATIENCE);
         }
-        if let Some(mut ended) = ENDED.try_lock_for(PATIENCE) {
-            *ended = true;
-        }
+        ENDED.store(true, Ordering::Release);
     });
 }
 
@@ -91,26 +89,26 @@ pub(crate) fn forked() {
     }
 }
 
-fn write(waiting: &Receiver<Entry>) {
-    while let Ok(entry) = waiting.recv() {
-        match entry {
-            Entry::Line { level, text } => {
-                let ended = ENDED.lock();
-                if *ended {
-                    return;
-                }
-                Python::try_attach(|py| {
+fn write(waiting: &Mutex<Receiver<Entry>>) {
+    // Attached once: in a child of a fork that happens while a thread attaches, the interpreter (3.11) waits for that thread.
+    Python::try_attach(|py| {
+        while let Ok(entry) = py.detach(|| waiting.lock().recv()) {
+            match entry {
+                Entry::Line { level, text } => {
+                    if ENDED.load(Ordering::Acquire) {
+                        return;
+                    }
                     if let Err(error) = log(py, level, &text) {
                         error.write_unraisable(py, None);
                     }
-                });
-            }
-            Entry::End(heard) => {
-                let _ = heard.try_send(());
-                return;
+                }
+                Entry::End(heard) => {
+                    let _ = heard.try_send(());
+                    return;
+                }
             }
         }
-    }
+    });
 }
 
 fn log(py: Python<'_>, level: u8, text: &str) -> PyResult<()> {
@@ -129,6 +127,8 @@ fn push(level: Level, text: String) {
         Level::ERROR => ERROR,
         _ => WARNING,
     };
+    // First: a child of a fork that happens now does not wait for a thread that it has not.
+    STARTED.store(true, Ordering::Release);
     if let Some(lines) = &*LINES {
         // A full queue has lines enough.
         let _ = lines.try_send(Entry::Line { level, text });
