@@ -43,10 +43,10 @@ fn without_login(rest: &str) -> String {
     }
 }
 
-/// A port, and the hosts after it.
+/// A port, perhaps mistyped, and the hosts after it.
 fn is_ports(text: &str) -> bool {
     let port = text.split(',').next().unwrap_or_default();
-    port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit())
+    port.len() <= 5 && (port.is_empty() || port.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// `part` without the value of a parameter that is named as a password.
@@ -92,6 +92,7 @@ mod tests {
         }
         for plain in [
             "postgres://h:5432/d?pool=x",
+            "postgres://h:54x2/d",
             "kurrentdb://a:2113,b:2113",
             "postgres://[::1]:1/d",
             "sqlite:a@b:c",
