@@ -15,6 +15,8 @@ use std::{
 use futures_util::future::{AbortHandle, abortable};
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::fork_count;
+
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A place for futures to run in. Cheap to clone.
@@ -23,10 +25,20 @@ pub struct Background {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    forks: u64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            forks: fork_count(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -87,6 +99,10 @@ impl Background {
 
     /// Runs `future` to its end.
     pub fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if self.shared.is_of_the_parent() {
+            mem::forget(future);
+            return;
+        }
         self.shared.state.lock().detached += 1;
         let shared = Arc::clone(&self.shared);
         self.add(Box::pin(async move {
@@ -110,6 +126,10 @@ impl Background {
     }
 
     fn add(&self, task: Task) {
+        if self.shared.is_of_the_parent() {
+            mem::forget(task);
+            return;
+        }
         let mut state = self.shared.state.lock();
         state.arrived.push(task);
         state.woken = true;
@@ -130,12 +150,20 @@ impl Background {
 
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
+        if self.is_of_the_parent() {
+            return;
+        }
         self.state.lock().woken = true;
         self.changed.notify_one();
     }
 }
 
 impl Shared {
+    /// Whether this is the child of a fork, where a thread of the parent may hold the lock for ever. Only what is dropped gets here then.
+    fn is_of_the_parent(&self) -> bool {
+        self.forks != fork_count()
+    }
+
     fn work(self: Arc<Self>) {
         let waker = Waker::from(Arc::clone(&self));
         let mut context = Context::from_waker(&waker);
