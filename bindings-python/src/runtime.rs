@@ -553,7 +553,7 @@ impl Gate {
     }
 
     /// Lets everybody through.
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         let waiting = {
             let mut gate = self.0.lock();
             gate.open = true;

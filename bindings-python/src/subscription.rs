@@ -1,12 +1,20 @@
 //! `Reader`: the core's subscription, pulled by Python.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use futures_util::lock::Mutex;
+use futures_util::{
+    future::{Either, select},
+    lock::Mutex,
+};
 use orkestra::{
+    clock::Clock,
     ports::{Position, StoreError},
     subscription::{Batch, Start, Subscription, SubscriptionOptions},
 };
@@ -17,7 +25,12 @@ use pyo3::{
     types::{PyBool, PyString},
 };
 
-use crate::{recorded::Page, registry, runtime::Op, store::Services};
+use crate::{
+    recorded::Page,
+    registry,
+    runtime::{Gate, Op},
+    store::Services,
+};
 
 /// A reader of the log with a place of its own.
 #[pyclass(frozen, module = "orkestra._orkestra")]
@@ -27,7 +40,13 @@ pub(crate) struct Reader {
     registry: Arc<registry::Inner>,
     /// Whether the batch that was read last reached nobody.
     missed: Arc<AtomicBool>,
+    /// Opened when the app closes.
+    closing: Gate,
+    clock: Arc<dyn Clock>,
 }
+
+/// How long a closing app waits for a reader that is in use.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A batch on its way to Python: a task that is cancelled when it is there already never gets it.
 struct Handed {
@@ -94,6 +113,8 @@ impl Reader {
             core: Arc::new(Mutex::new(core)),
             registry,
             missed: Arc::default(),
+            closing: Gate::default(),
+            clock: Arc::clone(&services.core.clock),
         })
     }
 
@@ -108,14 +129,20 @@ impl Reader {
         let core = Arc::clone(&self.core);
         let registry = Arc::clone(&self.registry);
         let missed = Arc::clone(&self.missed);
+        let closing = self.closing.opened();
         Op::new(
             async move {
                 let mut core = core.lock().await;
                 if missed.swap(false, Ordering::Acquire) {
                     core.give_back();
                 }
-                let batch = Some(core.next().await?);
-                Ok::<_, StoreError>(Handed { batch, missed })
+                match select(pin!(core.next()), closing).await {
+                    Either::Left((batch, _)) => Ok(Handed {
+                        batch: Some(batch?),
+                        missed,
+                    }),
+                    Either::Right(_) => Err(StoreError::Closed {}),
+                }
             },
             move |py, handed| page(handed.take(), registry).into_py_any(py),
         )
@@ -159,6 +186,21 @@ impl Reader {
         Op::value(async move {
             core.lock().await.rewind(position.map(Position));
             Ok(())
+        })
+    }
+
+    /// The same when the app closes: whoever waits for a page hears that the store is closed.
+    fn leave(&self) -> Op {
+        self.closing.open();
+        let core = Arc::clone(&self.core);
+        let limit = self.clock.sleep(LAST_WAIT);
+        Op::value(async move {
+            let release = pin!(async { core.lock().await.release().await });
+            match select(release, limit).await {
+                Either::Left((released, _)) => Ok(released?),
+                // Whose loop stands still: the lease ends by itself.
+                Either::Right(_) => Ok(()),
+            }
         })
     }
 

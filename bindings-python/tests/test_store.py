@@ -410,6 +410,31 @@ async def test_a_stream_name_that_is_none_is_named(store: str) -> None:
                     await call(wrong)
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("how", ["idle", "waiting", "dropped"])
+async def test_e06_an_app_that_closes_lets_go_of_what_it_reads(
+    store: str, how: str
+) -> None:
+    first = Orkestra("shop", store=store).add_types(OrderPlaced)
+    await first.start()
+    await first.store.append("s", [placed(0)])
+    reader = first.subscribe("reader")
+    await anext(reader)
+    waiting = asyncio.ensure_future(anext(reader)) if how == "waiting" else None
+    if how == "dropped":
+        del reader
+    await asyncio.sleep(0.05)
+    await first.close()
+    if waiting is not None:
+        with pytest.raises(StoreError):
+            await waiting
+    async with Orkestra("shop", store=store).add_types(OrderPlaced) as second:
+        await second.store.append("s", [placed(1)])
+        # Without waiting for the end of a lease.
+        again = await asyncio.wait_for(anext(second.subscribe("reader")), 5)
+        assert again.event == placed(1 if how == "waiting" else 0)
+
+
 async def test_e04_e05_what_was_acknowledged_is_not_given_again(store: str) -> None:
     async with Orkestra("shop", store=store).add_types(OrderPlaced) as app:
         await app.store.append("s", [placed(n) for n in range(3)])

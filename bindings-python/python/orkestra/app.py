@@ -156,6 +156,7 @@ class Orkestra(Deliveries, Registrar):
         self._projections: dict[str, Listed] = {}
         self._projectors: list[Projector] = []
         self._crews: list[Tasks | Threads] = []
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._home: asyncio.AbstractEventLoop | None = None
         self._set_up_bus(threads)
         self.store = Store(self)
@@ -423,6 +424,8 @@ class Orkestra(Deliveries, Registrar):
         elif home is not None:
             await self._stop_taking()
         await self._drain()
+        for subscription in list(self._subscriptions):
+            await subscription._leave()
         self._status = "closed"
         self._say_state()
         if self._workers is not None:

@@ -75,6 +75,8 @@ class Subscription(AsyncIterator["RecordedEvent"]):
             start=start,
             batch_size=batch_size,
         )
+        if name is not None:
+            app._subscriptions.add(self)
         self._records: deque[RecordedEvent] = deque()
         self._given: int | None = None
         self._read_to: int | None = None
@@ -106,6 +108,16 @@ class Subscription(AsyncIterator["RecordedEvent"]):
             await self._reader.release()
 
         return _orkestra.wrap_coroutine(self._app, "close", close(), False)
+
+    async def _leave(self) -> None:
+        """The same as the app closes, whoever waits for events here."""
+        from orkestra._bus import logger
+
+        try:
+            await self._reader.leave()
+        except OrkestraError as error:
+            # The lease ends by itself then.
+            logger.debug("%s: the lease was not given back: %s", self.name, error)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """The batches from here on; each waits for events."""
