@@ -46,6 +46,11 @@ struct State {
     arrived: Vec<Task>,
     woken: bool,
     running: bool,
+    /// Whether the thread waits for something to do.
+    resting: bool,
+    /// Whether nothing goes on any more, as when the process is dead or asleep.
+    #[cfg(test)]
+    stopped: bool,
     /// How many detached futures have not ended.
     detached: usize,
     /// Who waits for the last of them.
@@ -53,6 +58,14 @@ struct State {
 }
 
 impl State {
+    fn may_work(&self) -> bool {
+        #[cfg(test)]
+        if self.stopped {
+            return false;
+        }
+        self.woken
+    }
+
     /// One detached future less; who is to be told, once the lock is free.
     fn ended(&mut self) -> Vec<Waker> {
         self.detached -= 1;
@@ -125,6 +138,27 @@ impl Background {
         })
     }
 
+    /// Returns when all that could go on has done so.
+    #[cfg(test)]
+    pub(crate) fn rest(&self) {
+        loop {
+            let state = self.shared.state.lock();
+            // Without a thread nothing is left that a late wake-up could be for.
+            if !state.running || state.resting && !state.may_work() {
+                return;
+            }
+            drop(state);
+            thread::yield_now();
+        }
+    }
+
+    /// Lets nothing go on from here.
+    #[cfg(test)]
+    pub(crate) fn stop(&self) {
+        self.rest();
+        self.shared.state.lock().stopped = true;
+    }
+
     fn add(&self, task: Task) {
         if self.shared.is_of_the_parent() {
             mem::forget(task);
@@ -175,9 +209,11 @@ impl Shared {
                     state.running = false;
                     return;
                 }
-                while !state.woken {
+                state.resting = true;
+                while !state.may_work() {
                     self.changed.wait(&mut state);
                 }
+                state.resting = false;
                 state.woken = false;
                 tasks.append(&mut state.arrived);
             }

@@ -152,6 +152,28 @@ fn the_short_way_does_not_overtake_an_older_transaction() {
     desk.see(MANY as usize + 1);
 }
 
+#[test]
+fn what_was_refused_is_tried_again_when_its_reason_is_taken_away() {
+    let Some(mut desk) = desk() else { return };
+    let (open, busy) = (desk.session(), desk.session());
+    desk.run(&open, "BEGIN").unwrap();
+    desk.run(&open, &append("order-1", 5_000, "any")).unwrap();
+    desk.run(&busy, &append("order-2", 5_000, "any")).unwrap();
+    desk.see(1);
+    // Its id is taken by now.
+    desk.run(&open, "COMMIT").unwrap();
+    append_many(&desk, &busy);
+    desk.see(1 + MANY as usize);
+
+    desk.run(
+        &busy,
+        "UPDATE orkestra.staging SET event_id = gen_random_uuid(), refused = NULL WHERE refused IS NOT NULL",
+    )
+    .unwrap();
+
+    assert_eq!(desk.see(2 + MANY as usize).pop(), Some(5_000));
+}
+
 /// A restore brings rows and transactions that this server's numbers say nothing about.
 #[test]
 fn what_was_seen_is_not_believed_of_other_tables() {

@@ -5,6 +5,8 @@ mod live;
 mod rebuild;
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::{
@@ -12,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -34,10 +37,16 @@ use crate::{
 
 pub(super) const BOARD: &str = "shop.board";
 
-/// Runs `future`, which waits for nothing but the memory store and the clock; the clock moves on whenever it waits for that.
+/// Runs `future`, which waits for nothing but the memory store, the background and the clock; the clock moves on when nothing else does.
 pub(super) fn run<T>(shop: &Shop, future: impl Future<Output = T>) -> T {
     let mut future = Box::pin(future);
     for _ in 0..10_000 {
+        shop.rest();
+        if let Some(output) = poll(&mut future) {
+            return output;
+        }
+        shop.rest();
+        // What went on meanwhile may have been what was waited for.
         if let Some(output) = poll(&mut future) {
             return output;
         }
@@ -64,7 +73,9 @@ pub(super) struct Shop {
     pub(super) clock: ManualClock,
     pub(super) view: Connection,
     pauses: Pauses,
-    next: std::cell::Cell<u128>,
+    next: Cell<u128>,
+    /// What goes on beside the readers, of each owner.
+    backgrounds: RefCell<HashMap<String, Background>>,
 }
 
 pub(super) fn shop() -> Shop {
@@ -79,7 +90,8 @@ pub(super) fn shop() -> Shop {
         clock,
         view,
         pauses: Pauses::default(),
-        next: std::cell::Cell::new(1),
+        next: Cell::new(1),
+        backgrounds: RefCell::default(),
     }
 }
 
@@ -149,6 +161,7 @@ impl Shop {
         let ports = Ports {
             pauses,
             owner: owner.to_owned(),
+            background: self.background(owner),
             ..self.ports(self.store.clone())
         };
         Projection::new(ports, BOARD.into(), mode, options)
@@ -166,10 +179,35 @@ impl Shop {
             checkpoints,
             leases: self.store.clone(),
             clock: Arc::new(self.clock.clone()),
-            background: Background::default(),
+            background: self.background("ann"),
             pauses: Pauses::default(),
             owner: "ann".into(),
         }
+    }
+
+    fn background(&self, owner: &str) -> Background {
+        let mut backgrounds = self.backgrounds.borrow_mut();
+        backgrounds.entry(owner.to_owned()).or_default().clone()
+    }
+
+    /// Returns when all that goes on beside the readers waits for the clock or for them.
+    pub(super) fn rest(&self) {
+        self.backgrounds
+            .borrow()
+            .values()
+            .for_each(Background::rest);
+    }
+
+    /// Moves the clock on, for all who wait for it by then.
+    pub(super) fn advance(&self, by: Duration) {
+        self.rest();
+        self.clock.advance(by);
+        self.rest();
+    }
+
+    /// As its process dies, or sleeps: nothing of this owner goes on beside its readers.
+    pub(super) fn stop(&self, owner: &str) {
+        self.background(owner).stop();
     }
 
     pub(super) fn append(&self, kind: &str, count: usize) {

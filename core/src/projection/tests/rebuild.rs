@@ -94,12 +94,12 @@ fn the_live_one_steps_back_in_another_process_too() {
     // It looks when it renews its lease, whatever it waits for.
     let mut waiting = Box::pin(live.next());
     assert!(poll(&mut waiting).is_none());
-    shop.clock.advance(LEASE / 3);
+    shop.advance(LEASE / 3);
 
     assert!(poll(&mut waiting).is_none());
     run(&shop, asking).unwrap();
     shop.append("Orders", 1);
-    shop.clock.advance(LEASE / 10);
+    shop.advance(LEASE / 10);
     assert!(poll(&mut waiting).is_none(), "it does not come back yet");
     drop(waiting);
     catch_up(&shop, &mut rebuild);
@@ -170,6 +170,7 @@ fn a_crash_before_the_switch_commits_leaves_the_old_view_live() {
     run(&shop, rebuild.pause_live()).unwrap();
     run(&shop, rebuild.switch()).unwrap();
     // As a process ends: nothing is given back.
+    shop.stop("rebuild");
     std::mem::forget(rebuild);
     shop.append("Orders", 1);
 
@@ -193,6 +194,7 @@ fn a_crash_after_the_switch_commits_leaves_the_new_view_live() {
     catch_up(&shop, &mut rebuild);
     let switch = run(&shop, rebuild.switch()).unwrap();
     rename(&shop, &switch);
+    shop.stop("rebuild");
     std::mem::forget(rebuild);
     shop.append("Orders", 1);
 
@@ -233,7 +235,8 @@ fn an_old_owner_of_the_live_view_cannot_write_into_the_new_one() {
     let (shop, mut live) = wrong();
     shop.append("Orders", 1);
     let late = run(&shop, live.next()).unwrap();
-    shop.clock.advance(LEASE * 2);
+    shop.stop("live");
+    shop.advance(LEASE * 2);
     let mut rebuild = shop.elsewhere("rebuild", ANEW);
     catch_up(&shop, &mut rebuild);
     run(&shop, rebuild.pause_live()).unwrap();
@@ -259,7 +262,7 @@ fn a_second_rebuild_is_refused_while_one_runs() {
     let refused = loop {
         // The first one goes on, and so keeps its lease.
         run(&shop, rebuild.try_next()).unwrap();
-        shop.clock.advance(LEASE / 10);
+        shop.advance(LEASE / 10);
         if let Some(result) = poll(&mut opening) {
             break result.unwrap_err();
         }

@@ -168,6 +168,16 @@ CREATE TABLE {schema}.view_checkpoints (
     saved_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- What was refused is tried again when its reason is taken away: it is found as if it had been staged now.
+CREATE FUNCTION {schema}.stage_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    new.transaction := pg_current_xact_id();
+    RETURN new;
+END $$;
+
+CREATE TRIGGER stage_again BEFORE UPDATE OF refused ON {schema}.staging
+    FOR EACH ROW WHEN (old.refused IS NOT NULL AND new.refused IS NULL) EXECUTE FUNCTION {schema}.stage_again();
+
 -- Recorded events do not change.
 
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
