@@ -41,13 +41,21 @@ impl Default for Shared {
     }
 }
 
+/// The thread.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    #[default]
+    Absent,
+    Busy,
+    /// It waits for something to do.
+    Resting,
+}
+
 #[derive(Default)]
 struct State {
     arrived: Vec<Task>,
     woken: bool,
-    running: bool,
-    /// Whether the thread waits for something to do.
-    resting: bool,
+    thread: Worker,
     /// Whether nothing goes on any more, as when the process is dead or asleep.
     #[cfg(test)]
     stopped: bool,
@@ -144,7 +152,8 @@ impl Background {
         loop {
             let state = self.shared.state.lock();
             // Without a thread nothing is left that a late wake-up could be for.
-            if !state.running || state.resting && !state.may_work() {
+            let rests = state.thread == Worker::Resting && !state.may_work();
+            if rests || state.thread == Worker::Absent {
                 return;
             }
             drop(state);
@@ -167,13 +176,13 @@ impl Background {
         let mut state = self.shared.state.lock();
         state.arrived.push(task);
         state.woken = true;
-        if !state.running {
+        if state.thread == Worker::Absent {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new()
                 .name("orkestra-background".into())
                 .spawn(move || shared.work());
             match started {
-                Ok(_) => state.running = true,
+                Ok(_) => state.thread = Worker::Busy,
                 Err(error) => tracing::error!(%error, "no thread for background work"),
             }
         }
@@ -206,14 +215,14 @@ impl Shared {
             {
                 let mut state = self.state.lock();
                 if tasks.is_empty() && state.arrived.is_empty() {
-                    state.running = false;
+                    state.thread = Worker::Absent;
                     return;
                 }
-                state.resting = true;
+                state.thread = Worker::Resting;
                 while !state.may_work() {
                     self.changed.wait(&mut state);
                 }
-                state.resting = false;
+                state.thread = Worker::Busy;
                 state.woken = false;
                 tasks.append(&mut state.arrived);
             }
